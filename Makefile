@@ -1,0 +1,36 @@
+# Each target does its own set-up: a .venv with the versions of constraints.txt, then its work.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DATA ?=
+OUT ?= demo
+
+.PHONY: help demo test check bench clean
+
+help:
+	@echo "make demo [DATA=folder]  pack, train on 2 workers, translate, and show a gallery"
+	@echo "make test                the whole suite;  make check  ruff and mypy;  make bench  ratios of speed"
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python -m launch.demo --out '$(OUT)' $(if $(DATA),--data '$(DATA)')
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench.step
+	$(BIN)/python -m tests.bench.load
+
+clean:
+	rm -rf $(VENV) demo *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

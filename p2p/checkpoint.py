@@ -1,0 +1,116 @@
+"""Checkpoints: a folder for each, written aside and renamed, complete or absent.
+
+RUN/checkpoints/000012000/     after 12,000 images
+    state.json                 the clock, what the order is pinned to, and the size of every other file
+    config.yaml                every setting of the run
+    G.safetensors ...          an engine each: weights and Adam's moments
+    ema.safetensors            the averaged weights of G, where there are any
+    generator.safetensors      G for use: `p2p.load`
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+STATE = "state.json"
+
+
+def folder(run: Path, images: int) -> Path:
+    """Where the checkpoint after `images` images lies."""
+    return run / "checkpoints" / f"{images:012d}"
+
+
+def saved(run: Path) -> list[Path]:
+    """All checkpoints of a run, oldest first. What was being written when a process died is not among them."""
+    return sorted(p for p in (run / "checkpoints").glob("[0-9]" * 12) if p.is_dir())
+
+
+def newest(run: Path) -> Path | None:
+    """The last checkpoint of a run, None where there is none."""
+    return max(saved(run), default=None)
+
+
+def save(
+    run: Path,
+    images: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    files: Mapping[str, Any],
+) -> Path:
+    """Write a checkpoint: a safetensors file for each entry of `tensors`; `files` maps a file name to a text, or to
+    something with `save(path)`. Then `state` goes into state.json, and the whole is renamed into place."""
+    target = folder(run, images)
+    aside = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for name, values in tensors.items():
+        save_file({k: t.detach().cpu().contiguous() for k, t in values.items()}, aside / f"{name}.safetensors")
+    for name, content in files.items():
+        if isinstance(content, str):
+            (aside / name).write_text(content)
+        else:
+            content.save(aside / name)
+    sizes = {p.name: p.stat().st_size for p in sorted(aside.iterdir())}
+    (aside / STATE).write_text(json.dumps({"images": images, **state, "files": sizes}, indent=1))
+    for path in [*aside.iterdir(), aside]:
+        _sync(path)
+    if target.exists():
+        shutil.rmtree(target)
+    aside.rename(target)
+    _sync(target.parent)
+    return target
+
+
+def keep(run: Path, count: int) -> None:
+    """Remove all but the newest `count` checkpoints."""
+    for old in saved(run)[:-count]:
+        shutil.rmtree(old)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What state.json says, once every file of the checkpoint has the size that it says.
+
+    Raises:
+        ValueError: the checkpoint is incomplete; names the file and the remedy.
+    """
+    remedy = f"remove {path} to go on from an older checkpoint"
+    try:
+        state: dict[str, Any] = json.loads((path / STATE).read_text())
+        files = state["files"]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path / STATE}: cannot be read ({error}); {remedy}") from error
+    for name, size in files.items():
+        found = (path / name).stat().st_size if (path / name).is_file() else None
+        if found != size:
+            what = "is missing" if found is None else f"has {found} bytes, {STATE} says {size}"
+            raise ValueError(f"{path / name}: {what}; {remedy}")
+    return state
+
+
+def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
+    """The tensors of one entry.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    file = path / f"{name}.safetensors"
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{file}: cannot be read ({error}); remove {path} to go on from an older one") from error
+
+
+def _sync(path: Path) -> None:
+    """Have the system write a file or a folder's entries to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

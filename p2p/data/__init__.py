@@ -1,0 +1,1 @@
+"""From tar shards to batches of pixels. Empty on purpose: packing imports only `p2p.data.format`."""

@@ -1,0 +1,69 @@
+"""Randomness as a pure function: numbers, permutations and seeds that depend on a key and an index, on nothing else.
+
+Nothing here has a state, so a run can stop anywhere and go on exactly, and no number depends on how many
+processes or threads there are.
+"""
+
+import numpy as np
+
+GOLDEN = 0x9E3779B97F4A7C15
+_SHIFTS = tuple(np.uint64(s) for s in (30, 27, 31))
+_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_ROUNDS = 6
+_WORD = (1 << 64) - 1
+
+
+def mix(values: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser (Steele, Lea, Flood 2014): uint64 in, well-stirred uint64 out."""
+    with np.errstate(over="ignore"):
+        values = (values ^ (values >> _SHIFTS[0])) * _FACTORS[0]
+        values = (values ^ (values >> _SHIFTS[1])) * _FACTORS[1]
+    return values ^ (values >> _SHIFTS[2])
+
+
+def key(*parts: int | np.ndarray) -> np.ndarray:
+    """One uint64 key of several integers; arrays among them broadcast."""
+    result = np.zeros((), np.uint64)
+    with np.errstate(over="ignore"):
+        for part in parts:
+            word = np.uint64(part & _WORD) if isinstance(part, int) else part.astype(np.uint64)
+            result = mix(result * np.uint64(3) + word + np.uint64(GOLDEN))
+    return result
+
+
+def uniform(*parts: int) -> float:
+    """A number in [0, 1) of several integers."""
+    return float(key(*parts) >> np.uint64(11)) / (1 << 53)
+
+
+def permute(index: np.ndarray, size: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Where a keyed permutation of `range(size)` sends `index`: int64 `[n]`, without a table.
+
+    A Feistel network over the smallest rectangle a x b >= size, with addition modulo its sides in place of XOR,
+    walked until the result lies inside (format-preserving encryption, Black and Rogaway 2002). `size` and `keys`
+    may differ from element to element.
+    """
+    index, size, keys = (np.atleast_1d(a) for a in np.broadcast_arrays(index, size, keys))
+    a = np.ceil(np.sqrt(size.astype(np.float64))).astype(np.int64)
+    b = -(-size // a)
+    out = index.astype(np.int64)
+    walking = np.arange(out.size)
+    while walking.size:
+        out[walking] = _feistel(out[walking], a[walking], b[walking], keys[walking])
+        walking = walking[out[walking] >= size[walking]]
+    return out
+
+
+def _feistel(index: np.ndarray, a: np.ndarray, b: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """`index` in [0, a*b) -> [0, a*b), one to one."""
+    left, right = index // b, index % b
+    for i in range(0, _ROUNDS, 2):
+        left = (left + _round(right, keys, i, a)) % a
+        right = (right + _round(left, keys, i + 1, b)) % b
+    return left * b + right
+
+
+def _round(half: np.ndarray, keys: np.ndarray, i: int, modulus: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        stirred = mix(keys + np.uint64((i + 1) * GOLDEN & _WORD) + half.astype(np.uint64) * np.uint64(GOLDEN))
+    return (stirred % modulus.astype(np.uint64)).astype(np.int64)

@@ -1,0 +1,252 @@
+"""From shards to batches: the ordered source, read and decoded by threads, delivered in order."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import webdataset as wds
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_image
+
+from p2p.data import format as form
+from p2p.data import keyed
+from p2p.data.augment import Augment
+from p2p.data.order import Order, Sequential, rank_slice
+
+NOISE, STAND_IN = 11, 12
+"""What a key is for; see `p2p.data.augment` for those of the transform."""
+OPEN_SHARDS = 256
+
+Batch = dict[str, Any]
+"""`x`, `y`: uint8 `[n,C,H,W]`; `z`: int64 `[n]`, keys of G's noise; `keys`: n names; `position`: of the first."""
+
+
+class Place(NamedTuple):
+    """One sample of the stream: its position in the global order, and where it lies."""
+
+    position: int
+    shard: int
+    sample: int
+
+
+@dataclass
+class ShardSet:
+    """A folder of shards, read by threads.
+
+    Args:
+        folder: what `shards.pack` wrote.
+        reverse: y -> x instead of x -> y.
+
+    Raises:
+        ValueError: the index is missing or damaged, or a shard does not fit it.
+    """
+
+    folder: str
+    reverse: bool = False
+    index: form.Index = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.index = form.read_index(self.folder)
+        form.check_shards(self.folder, self.index)
+        self._files: dict[int, tuple[Any, np.ndarray]] = {}
+        self._lock = threading.Lock()
+
+    @cached_property
+    def counts(self) -> list[int]:
+        return [shard.samples for shard in self.index.shards]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the sequence of samples that the order is cut from."""
+        return f"{form.crc(repr([(s.samples, s.sha256) for s in self.index.shards]).encode()):08x}"
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Of x and of y."""
+        a, b = self.index.channels
+        return (b, a) if self.reverse else (a, b)
+
+    def read(self, shard: int, sample: int) -> tuple[str, Tensor, Tensor]:
+        """Key, x and y of one sample: uint8 `[C,H,W]`.
+
+        Raises:
+            ValueError: the bytes are not those that were packed, or are no picture; says shard and byte.
+        """
+        file, rows = self._open(shard)
+        offset, size, crc = rows[sample].item()
+        data = os.pread(file.fileno(), size, offset)
+        where = f"{self.index.shards[shard].name} at byte {offset}"
+        if len(data) != size or form.crc(data) != crc:
+            raise ValueError(f"{where}: the {size} bytes of sample {sample} are not those that were packed")
+        members = form.split_members(data)
+        try:
+            x, y = self._sides(members)
+        except (RuntimeError, KeyError) as error:
+            raise ValueError(f"{where}: sample {sample} cannot be decoded ({error})") from error
+        return members["__key__"].decode(), *((y, x) if self.reverse else (x, y))
+
+    def _sides(self, members: dict[str, bytes]) -> tuple[Tensor, Tensor]:
+        pictures = {name.partition(".")[0]: data for name, data in members.items()}
+        a, b = self.index.channels
+        if self.index.layout == "two":
+            return _decode(pictures["a"], a), _decode(pictures["b"], b)
+        left, right = _decode(pictures["ab"], a).chunk(2, dim=-1)
+        return (left, right) if self.index.layout == "left" else (right, left)
+
+    def _open(self, shard: int) -> tuple[Any, np.ndarray]:
+        """An open file and its rows. Files are closed when the last thread that reads them lets go."""
+        with self._lock:
+            if shard not in self._files:
+                info = self.index.shards[shard]
+                if len(self._files) >= OPEN_SHARDS:
+                    del self._files[next(iter(self._files))]
+                path = Path(self.folder) / info.name
+                self._files[shard] = open(path, "rb", buffering=0), form.read_rows(self.folder, info)  # noqa: SIM115
+            return self._files[shard]
+
+
+def _decode(data: bytes, channels: int) -> Tensor:
+    mode = ImageReadMode.GRAY if channels == 1 else ImageReadMode.RGB
+    return decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode)
+
+
+@dataclass
+class Holes:
+    """Samples that could not be read. Each keeps its position and gets a healthy stand-in.
+
+    Args:
+        allowed: how many different ones a run may meet before it stops.
+        report: told each one once, in a line.
+    """
+
+    allowed: int
+    report: Callable[[str], None]
+    found: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    def add(self, place: Place, reason: str) -> None:
+        """Raises:
+        ValueError: there are more than allowed; the message lists them.
+        """
+        if (place.shard, place.sample) in self.found:
+            return
+        self.found[place.shard, place.sample] = reason
+        if len(self.found) > self.allowed:
+            raise ValueError(
+                f"{len(self.found)} unreadable samples, data.max_bad allows {self.allowed}: "
+                + "; ".join(self.found.values())
+            )
+        self.report(f"hole at position {place.position}: {reason}; a healthy sample stands in")
+
+
+@dataclass
+class Stream:
+    """The batches of one rank, from any position on.
+
+    Args:
+        shards: where the samples lie.
+        order: which sample comes when.
+        augment: the joint transform of x and y.
+        holes: what to do with unreadable samples.
+        batch: global batch, images per optimiser step over all ranks.
+        seed: of z.
+        threads: readers; no part of the order.
+    """
+
+    shards: ShardSet
+    order: Order | Sequential
+    augment: Augment
+    holes: Holes
+    batch: int
+    rank: int = 0
+    world: int = 1
+    seed: int = 0
+    threads: int = 2
+    ahead: int = 4
+    """Steps read before they are asked for."""
+
+    def batches(self, start: int, stop: int) -> Iterable[Batch]:
+        """This rank's share of the steps at `start`, `start + batch`, ... below `stop`; the last step may be short."""
+        share = -(-self.batch // self.world)
+        return wds.DataPipeline(
+            self.places(start, stop),
+            in_threads(self.read, self.threads, ahead=self.ahead * share + self.threads),
+            self.collate,
+        )
+
+    def places(self, start: int, stop: int) -> Callable[[], Iterator[list[Place]]]:
+        """The ordered source: this rank's places, a list for each step."""
+
+        def source() -> Iterator[list[Place]]:
+            for first in range(start, stop, self.batch):
+                size = min(self.batch, stop - first)
+                mine = np.asarray(rank_slice(first, size, self.rank, self.world), np.int64)
+                _, shard, sample = self.order.at(mine)
+                yield [Place(*p) for p in zip(mine.tolist(), shard.tolist(), sample.tolist(), strict=True)]
+
+        return source
+
+    def read(self, place: Place) -> tuple[Place, str, Tensor, Tensor]:
+        """One sample, transformed; a hole is replaced by a sample of its neighbourhood in the order."""
+        for attempt in range(100):
+            shard, sample = (place.shard, place.sample) if attempt == 0 else self._stand_in(place.position, attempt)
+            try:
+                key, x, y = self.shards.read(shard, sample)
+                return place, key, *self.augment(x, y, place.position)
+            except ValueError as error:
+                self.holes.add(Place(place.position, shard, sample), str(error))
+        raise ValueError(f"position {place.position}: 100 stand-ins in a row are unreadable")
+
+    def _stand_in(self, position: int, attempt: int) -> tuple[int, int]:
+        """A sample of the same thousand positions, chosen by the position alone: the same on every machine."""
+        first = position - position % 1000
+        near = first + int(keyed.key(self.seed, STAND_IN, position, attempt) % np.uint64(1000))
+        _, shard, sample = self.order.at(np.asarray([near]))
+        return int(shard[0]), int(sample[0])
+
+    def collate(self, steps: Iterable[list[tuple[Place, str, Tensor, Tensor]]]) -> Iterator[Batch]:
+        for step in steps:
+            places, keys, x, y = zip(*step, strict=True) if step else ((), (), (), ())
+            yield {
+                "x": torch.stack(x) if x else torch.empty(0),
+                "y": torch.stack(y) if y else torch.empty(0),
+                "z": noise_keys(self.seed, [p.position for p in places]),
+                "keys": list(keys),
+                "position": places[0].position if places else -1,
+            }
+
+
+def noise_keys(seed: int, positions: list[int]) -> Tensor:
+    """Keys of G's noise, int64 `[n]`, one a position."""
+    return torch.from_numpy(keyed.key(seed, NOISE, np.asarray(positions, np.int64)).astype(np.int64))
+
+
+def in_threads(
+    function: Callable[[Any], Any], threads: int, ahead: int
+) -> Callable[[Iterable[list[Any]]], Iterator[list[Any]]]:
+    """A stage that maps lists item by item in threads, in order, at most `ahead` items before they are asked for."""
+
+    def stage(lists: Iterable[list[Any]]) -> Iterator[list[Any]]:
+        pending: deque[list[Any]] = deque()
+        in_flight = 0
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
+        try:
+            for items in lists:
+                pending.append([pool.submit(function, item) for item in items])
+                in_flight += len(items)
+                while in_flight > ahead:
+                    in_flight -= len(pending[0])
+                    yield [future.result() for future in pending.popleft()]
+            while pending:
+                yield [future.result() for future in pending.popleft()]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    return stage

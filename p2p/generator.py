@@ -1,0 +1,154 @@
+"""A trained G on its own: weights, what shapes it, and how it is to be used, in one safetensors file."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from p2p.config import Inference, checked
+from p2p.engine import load_strict
+from p2p.networks import NETWORKS
+from p2p.networks.norm import GroupedBatchNorm, set_statistics
+
+FILE = "generator.safetensors"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What rebuilds a network, and what it was trained on."""
+
+    name: str
+    """Of the network, see `p2p.networks.NETWORKS`."""
+    settings: Mapping[str, Any]
+    """Keyword arguments of its constructor."""
+    channels: tuple[int, ...]
+    """In and, for a generator, out: of x and of y."""
+    crop: int
+    """Side of the pictures, pixels."""
+    reverse: bool = False
+    """Trained y -> x, where the shards say x -> y."""
+
+    def build(self, where: str = "G") -> nn.Module:
+        """The network with PyTorch's weights; `where` names it in errors.
+
+        Raises:
+            ValueError: the name or a setting is unknown.
+        """
+        if self.name not in NETWORKS:
+            raise ValueError(f"{where}.name: no network '{self.name}'; there are {', '.join(NETWORKS)}")
+        network = NETWORKS[self.name]
+        return network(*self.channels, **checked(network, dict(self.settings), where))
+
+
+class Generator:
+    """G in its inference mode: the same picture for the same x, whatever else is in the batch.
+
+    Args:
+        net: in training or evaluation mode; it is put into evaluation mode for each call.
+        spec: what rebuilds it.
+        inference: dropout and its seed, and which statistics its norms use.
+    """
+
+    def __init__(self, net: nn.Module, spec: Spec, inference: Inference) -> None:
+        self.net, self.spec, self.inference = net, spec, inference
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.net.parameters()).device
+
+    @torch.inference_mode()
+    def __call__(self, x: Tensor) -> Tensor:
+        """`x` float `[N,C,H,W]` in [-1, 1], any H and W -> y `[N,C',H,W]` on the CPU or wherever G is.
+
+        Sides that are no multiple of what the network needs are padded by their last row and column, and y is cut
+        back to H x W.
+        """
+        H, W = x.shape[-2:]
+        padded = F.pad(x.to(self.device), (0, self.padded(W) - W, 0, self.padded(H) - H), mode="replicate")
+        training = self.net.training
+        set_statistics(self.net.eval(), self.inference.statistics)
+        try:
+            return self.net(padded, self.noise(len(x)))[..., :H, :W].float()
+        finally:
+            self.net.train(training)
+
+    def padded(self, side: int) -> int:
+        """The side that the network gets for a picture of `side` pixels."""
+        multiple = int(getattr(self.net, "size", 1))
+        return -(-side // multiple) * multiple
+
+    def noise(self, count: int) -> Tensor | None:
+        """Keys of z: the same for every picture, so that a picture depends on nothing but itself and the seed."""
+        if not self.inference.dropout:
+            return None
+        return torch.full((count,), self.inference.seed, dtype=torch.int64, device=self.device)
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Tensor]) -> None:
+        """Measure the running averages of every norm over `batches` of x: the mean of the statistics that its
+        groups have in training mode. Needed for `inference.statistics` "running"; changes no weight."""
+        norms = [m for m in self.net.modules() if isinstance(m, GroupedBatchNorm)]
+        for module in norms:
+            module.measured = []
+        training = self.net.training
+        self.net.train()
+        for x in batches:
+            self.net(x.to(self.device), self.noise(len(x)))
+        self.net.train(training)
+        for module in norms:
+            means, variances = zip(*module.measured or [], strict=True)
+            module.running_mean.copy_(torch.stack(means).mean(0))
+            module.running_var.copy_(torch.stack(variances).mean(0))
+            module.measured = None
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file; everything but the weights is JSON in its header."""
+        about = {"spec": asdict(self.spec), "inference": TypeAdapter(Inference).dump_python(self.inference)}
+        weights = {name: t.detach().contiguous() for name, t in self.net.state_dict().items()}
+        save_file(weights, path, metadata={"p2p": json.dumps(about)})
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> Generator:
+    """Load a generator from its file, a checkpoint folder, or a run folder (the newest checkpoint).
+
+    Raises:
+        ValueError: there is none, or it is damaged; names the file.
+    """
+    file = find(Path(path))
+    try:
+        with safe_open(file, "pt") as opened:
+            about = json.loads((opened.metadata() or {})["p2p"])
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file}: no usable generator ({error}); it was cut short, or is none of ours") from error
+    spec = Spec(**{**about["spec"], "channels": tuple(about["spec"]["channels"])})
+    net = spec.build()
+    try:
+        load_strict(net, weights)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    return Generator(net.to(device).eval(), spec, Inference(**about["inference"]))
+
+
+def find(path: Path) -> Path:
+    """The generator file of a run folder, a checkpoint folder, or itself.
+
+    Raises:
+        ValueError: there is none.
+    """
+    from p2p.checkpoint import newest
+
+    if path.is_dir() and (path / "checkpoints").is_dir():
+        path = newest(path) or path
+    file = path / FILE if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; give a run folder, a checkpoint folder or a {FILE}")
+    return file

@@ -1,0 +1,99 @@
+"""Normalisation whose statistics belong to the model, not to the machine."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NormName = Literal["batch", "instance", "sync", "none"]
+Statistics = Literal["batch", "running"]
+
+
+class GroupedBatchNorm(nn.Module):
+    """Batch norm over groups of a stated number of consecutive images, whatever the device batch.
+
+    In training each run of `group` images has its own mean and variance, so that 64 images on one GPU and 4 images
+    on each of 16 are the same mathematics. In evaluation an image is normalised alone (`statistics` "batch", the
+    paper's test mode: section 3.4 of Isola et al. 2017 with batch 1) or by the stored averages ("running"), so a
+    picture never depends on its neighbours. The averages are not gathered during training: `calibrate` in
+    `p2p.generator` measures them for the very weights that are stored.
+
+    Args:
+        channels: C of the input `[N,C,H,W]`.
+        group: images that share statistics in training; 1 is instance norm with a learnt scale and shift.
+        affine: learn a scale and a shift.
+    """
+
+    def __init__(self, channels: int, group: int = 1, *, affine: bool = True) -> None:
+        super().__init__()
+        self.group = group
+        self.statistics: Statistics = "batch"
+        self.measured: list[tuple[Tensor, Tensor]] | None = None
+        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training and self.statistics == "running":
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
+        group = self.group if self.training else 1
+        if len(x) % group:
+            raise ValueError(f"batch norm: {len(x)} images do not divide into groups of {group}")
+        if self.measured is not None:
+            self._measure(x, group)
+        # One call a group is faster than one instance_norm over all: it keeps channels_last and copies nothing.
+        parts = [F.batch_norm(part, None, None, self.weight, self.bias, training=True) for part in x.split(group)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    @torch.no_grad()
+    def _measure(self, x: Tensor, group: int) -> None:
+        assert self.measured is not None
+        for part in x.split(group):
+            var, mean = torch.var_mean(part.float(), dim=(0, 2, 3))
+            self.measured.append((mean, var))
+
+    def extra_repr(self) -> str:
+        return f"{len(self.running_mean)}, group={self.group}, affine={self.weight is not None}"
+
+
+class SyncNorm(nn.SyncBatchNorm):
+    """Batch norm over the whole batch of all ranks (CUDA only beyond one rank): the statistics, and so the
+    result, depend on the global batch. In evaluation as `GroupedBatchNorm`."""
+
+    statistics: Statistics = "batch"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or self.statistics == "running":
+            return super().forward(x)
+        return torch.cat([F.batch_norm(p, None, None, self.weight, self.bias, training=True) for p in x.split(1)])
+
+
+def make_norm(name: NormName, channels: int, group: int) -> nn.Module:
+    """The norm layer of a setting: `batch` in groups, `instance` (no scale, no shift), `sync` over ranks, `none`."""
+    if name == "batch":
+        return GroupedBatchNorm(channels, group)
+    if name == "instance":
+        return GroupedBatchNorm(channels, 1, affine=False)
+    return SyncNorm(channels) if name == "sync" else nn.Identity()
+
+
+def set_statistics(net: nn.Module, statistics: Statistics) -> None:
+    """Choose what every norm of `net` uses in evaluation."""
+    for module in net.modules():
+        if isinstance(module, GroupedBatchNorm | SyncNorm):
+            module.statistics = statistics
+
+
+def init_normal(net: nn.Module, generator: torch.Generator) -> None:
+    """Weights N(0, 0.02), norm scales N(1, 0.02), biases and shifts 0 (Isola et al. 2017, appendix 6.2)."""
+    for module in net.modules():
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if isinstance(weight, nn.Parameter):
+            mean = 1.0 if isinstance(module, GroupedBatchNorm | nn.SyncBatchNorm) else 0.0
+            nn.init.normal_(weight, mean, 0.02, generator=generator)
+        if isinstance(bias, nn.Parameter):
+            nn.init.zeros_(bias)

@@ -1,0 +1,209 @@
+"""Pictures for a generator: files, folders and shard sets, one at a time, as uint8 input and target."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from p2p.data.augment import Augment
+from p2p.data.format import INDEX
+from p2p.data.reader import ShardSet
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""What is taken out of a folder; a file that is named is tried whatever it is called."""
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+
+Sides = tuple[Tensor, Tensor | None]
+"""Input and, where it is known, target: uint8 `[C,H,W]` of one size."""
+
+
+class Entry(NamedTuple):
+    """A picture that can be read."""
+
+    source: str
+    """For the reader of an error; a shard's sample says more when it fails."""
+    read: Callable[[], tuple[str, Tensor, Tensor | None]]
+    """-> its name, a path with slashes that nobody has checked, and its sides.
+
+    Raises:
+        ValueError: it cannot be; says why.
+    """
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How bytes become sides.
+
+    Args:
+        channels: of input and target, each 1 or 3; a file is brought to them, a shard set has them.
+        pairs: which half of a file is the input; empty: the file is the input, and there is no target.
+        size: side in pixels that both are resized to; 0: as they are.
+        reverse: a shard set's y is the input.
+    """
+
+    channels: tuple[int, int]
+    pairs: Literal["", "left", "right"] = ""
+    size: int = 0
+    reverse: bool = False
+
+    def file(self, path: Path, name: str) -> tuple[str, Tensor, Tensor | None]:
+        """See `Entry.read`."""
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"cannot be read ({error.strerror})") from error
+        return name, *self.sized(*self.sides(decode(data)))
+
+    def sample(self, shards: ShardSet, prefix: str, at: tuple[int, int]) -> tuple[str, Tensor, Tensor]:
+        """See `Entry.read`; `at` is the shard and the number in it."""
+        key, x, y = shards.read(*at)
+        x, target = self.sized(x, y)
+        assert target is not None
+        return prefix + key, x, target
+
+    def sides(self, image: Image.Image) -> Sides:
+        """Cut a decoded picture in two where it is a pair.
+
+        Raises:
+            ValueError: it has no two equal halves.
+        """
+        if not self.pairs:
+            return pixels(image, self.channels[0]), None
+        W, H = image.size
+        if W % 2:
+            raise ValueError(f"is {W} pixels wide, an odd number; --pairs needs two halves of one width")
+        halves = image.crop((0, 0, W // 2, H)), image.crop((W // 2, 0, W, H))
+        x, y = halves if self.pairs == "left" else halves[::-1]
+        return pixels(x, self.channels[0]), pixels(y, self.channels[1])
+
+    def sized(self, x: Tensor, y: Tensor | None) -> Sides:
+        """Resize both sides as validation does.
+
+        Raises:
+            ValueError: they differ in size.
+        """
+        if y is not None and x.shape[1:] != y.shape[1:]:
+            raise ValueError(
+                f"input and target are {measure(x)} and {measure(y)} pixels; they must be of one size"
+            )
+        if not self.size:
+            return x, y
+        resize = Augment(self.size, self.size, mirror=False, train=False)
+        x, resized = resize(x, x[:0] if y is None else y, 0)
+        return x, None if y is None else resized
+
+
+def decode(data: bytes) -> Image.Image:
+    """The first frame, upright.
+
+    Raises:
+        ValueError: it is no picture, damaged, or has more than 8 bits a channel.
+    """
+    if not data:
+        raise ValueError("empty file (0 bytes)")
+    try:
+        image: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
+        deep = image.mode.startswith(("I", "F")) or _has_16_bits(image)
+        upright = ImageOps.exif_transpose(image)  # decodes, too
+    except UnidentifiedImageError as error:
+        raise ValueError("not an image") from error
+    except Exception as error:  # PIL's readers raise whatever a damaged file makes them raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"cannot be decoded ({reason})") from error
+    if deep:
+        raise ValueError("16-bit pictures are not supported; convert it to 8 bits")
+    return upright
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    # PIL cuts 16-bit colour down to RGB without a word; only the raw mode tells. BGR;16 is 5-6-5 bits.
+    return re.search(r"(?<!BGR);16", str(getattr(image, "tile", ""))) is not None
+
+
+def pixels(image: Image.Image, channels: int) -> Tensor:
+    """A picture of any 8-bit mode -> uint8 `[channels,H,W]`, 1 (gray) or 3 (RGB); on white where transparent, as
+    the packer has it."""
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    values = np.array(image.convert("L" if channels == 1 else "RGB"))
+    return torch.from_numpy(values).reshape(image.height, image.width, channels).permute(2, 0, 1).contiguous()
+
+
+def measure(picture: Tensor) -> str:
+    """Width x height of `[...,H,W]`, as picture viewers say it."""
+    return f"{picture.shape[-1]}x{picture.shape[-2]}"
+
+
+class Source(NamedTuple):
+    """An input as the user gave it."""
+
+    count: int
+    entries: Iterator[Entry]
+    passed_over: int = 0
+    """Files of a folder that do not look like pictures."""
+    shards: bool = False
+
+
+def open_sources(inputs: Sequence[Path], reader: Reader) -> list[Source]:
+    """Look at what was given; no picture is read. Names in folders are relative to these; where there are several
+    folders, they begin with the folder's own name.
+
+    Raises:
+        ValueError: something is missing, empty or damaged, or a shard set does not have the reader's channels.
+    """
+    several = sum(path.is_dir() for path in inputs) > 1
+    return [_open(path, reader, f"{path.resolve().name}/" if several else "") for path in inputs]
+
+
+def _open(path: Path, reader: Reader, prefix: str) -> Source:
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder; give pictures, folders of them, or shard sets")
+    if not path.is_dir():
+        return Source(1, iter([Entry(str(path), partial(reader.file, path, path.name))]))
+    return (_shards if (path / INDEX).is_file() else _folder)(path, reader, prefix)
+
+
+def _folder(path: Path, reader: Reader, prefix: str) -> Source:
+    found = sorted(_walk(path))
+    chosen = [file for file in found if file.suffix.lower() in EXTENSIONS]
+    if not chosen:
+        raise ValueError(f"{path}: no pictures here ({' '.join(EXTENSIONS)}); give another folder")
+    named = ((file, prefix + file.relative_to(path).as_posix()) for file in chosen)
+    entries = (Entry(str(file), partial(reader.file, file, name)) for file, name in named)
+    return Source(len(chosen), entries, len(found) - len(chosen))
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:  # os.walk would pass over a folder that it may not read
+        raise error
+
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=fail):
+        here = Path(folder).resolve()
+        folders[:] = [f for f in folders if f[0] != "." and not here.is_relative_to((here / f).resolve())]
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def _shards(path: Path, reader: Reader, prefix: str) -> Source:
+    shards = ShardSet(str(path), reader.reverse)
+    if shards.channels != reader.channels:
+        raise ValueError(
+            f"{path}: holds pairs of {_arrow(shards.channels)} channels, the generator makes "
+            f"{_arrow(reader.channels)}; give the set that it was trained for, or --reverse"
+        )
+    places = ((s, n) for s, count in enumerate(shards.counts) for n in range(count))
+    entries = (Entry(str(path), partial(reader.sample, shards, prefix, place)) for place in places)
+    return Source(sum(shards.counts), entries, shards=True)
+
+
+def _arrow(channels: tuple[int, int]) -> str:
+    return f"{channels[0]} -> {channels[1]}"

@@ -1,0 +1,192 @@
+"""A run in its folder: what is stored, shown and measured on the way, and how it goes on."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchvision.utils import make_grid
+
+from p2p import __version__, checkpoint, dist, evaluate
+from p2p import config as conf
+from p2p.build import Plan
+from p2p.data.views import to_float, to_uint8
+from p2p.generator import FILE, Generator
+from p2p.log import Log
+from p2p.train import Chore, train
+
+PICTURES = 8
+"""Validation pairs in the picture grid."""
+CALIBRATION_IMAGES = 256
+"""Training images whose statistics become the running averages."""
+CONSTANT_PAIRS = 256
+"""Validation pairs that the best constant picture is made of, at most."""
+
+
+class Run:
+    """A planned experiment, in a folder, on this rank.
+
+    Args:
+        plan: see `p2p.build.plan`.
+        folder: holds everything that the run writes; an earlier part of the run in it is gone on with.
+        device: of this rank.
+        say: takes lines for the reader; only the main rank's are shown.
+
+    Raises:
+        ValueError: the folder holds another experiment, or a damaged checkpoint.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, device: torch.device, say: Callable[[str], None]) -> None:
+        self.plan, self.folder, self.device = plan, folder, device
+        self.say = say if dist.main() else lambda line: None
+        self.warn = say
+        self.nets = plan.engines(device)
+        self.ema = self._averaged()
+        self.images = self._resume()
+        self.last_l1: dict[int, float] = {}
+
+    def go(self) -> None:
+        """Train to the end of the plan.
+
+        Raises:
+            NonFiniteError: a loss was not finite; the last checkpoint stays.
+        """
+        plan, every = self.plan, self.plan.config.every
+        log = Log(self.folder, self.images, plan.total, self.say) if dist.main() else None
+        record = partial(self._record, log)
+        chores = [Chore(every.save, self.save)]
+        if plan.val:
+            chores.insert(0, Chore(every.validate, partial(self.validate, record)))
+            chores.insert(0, Chore(every.pictures, partial(self.pictures, log)))
+        train(
+            plan.task,
+            self.nets,
+            plan.stream(dist.rank(), dist.world(), self.warn).batches(self.images, plan.total),
+            total=plan.total,
+            images=self.images,
+            batch=plan.config.data.batch,
+            micro=plan.config.data.micro,
+            rate=plan.rate,
+            averaged=self._average,
+            log=record,
+            log_every=every.log,
+            chores=chores,
+        )
+        if log:
+            log.close()
+
+    def generator(self) -> Generator:
+        """G as it would be stored now: averaged where there is an average, in the configured inference mode."""
+        net = self.ema.module if self.ema else self.nets["G"].net
+        generator = Generator(net, self.plan.networks["G"], self.plan.config.inference)
+        if generator.inference.statistics == "running":
+            batch = self.plan.config.data.batch
+            stream = self.plan.stream(
+                0, 1, self.warn
+            )  # every rank measures the same images: all have the same averages
+            steps = stream.batches(0, -(-CALIBRATION_IMAGES // batch) * batch)
+            generator.calibrate(to_float(b["x"]) for b in steps)
+        return generator
+
+    def save(self, images: int) -> None:
+        """Store a checkpoint after `images` images; nothing was seen, nothing is stored."""
+        generator = self.generator()
+        if dist.main() and images:
+            tensors = {name: engine.state() for name, engine in self.nets.items()}
+            if self.ema:
+                tensors["ema"] = self.ema.state_dict()
+            state = {"p2p": __version__, "torch": torch.__version__, "order": self.plan.pinned}
+            files = {"config.yaml": conf.dump(self.plan.config), FILE: generator}
+            path = checkpoint.save(self.folder, images, tensors, state, files)
+            checkpoint.keep(self.folder, self.plan.config.every.keep)
+            self.say(f"saved {path}")
+        dist.barrier()
+
+    def validate(self, record: Callable[[int, dict[str, float]], None], images: int) -> None:
+        """Measure the validation L1; with what the best constant picture would have, the first time."""
+        figures = {"val/L1": evaluate.l1(self.generator(), self._validation(dist.rank(), dist.world()))}
+        if images == 0:
+            figures["val/L1 of the best constant"] = self.constant_l1()
+        self.last_l1[images] = figures["val/L1"]
+        record(images, figures)
+
+    def constant_l1(self) -> float:
+        """See `p2p.evaluate.constant_l1`; of the first validation pairs."""
+        return evaluate.constant_l1(b["y"] for b in self._validation(0, 1, limit=CONSTANT_PAIRS))
+
+    def pictures(self, log: Log | None, images: int) -> None:
+        """Show x, G(x) and y of the first validation pairs, a row each."""
+        generator = self.generator()
+        if log:
+            batch = next(iter(self._validation(0, 1, limit=PICTURES)))
+            fake = to_uint8(generator(to_float(batch["x"]))).cpu()
+            rows = [rgb(v[i]) for i in range(len(fake)) for v in (batch["x"], fake, batch["y"])]
+            log.picture(images, "x, G(x), y", make_grid(rows, nrow=3, padding=2, pad_value=255))
+
+    def _validation(self, rank: int, world: int, limit: int = 0) -> Any:
+        assert self.plan.val is not None
+        count = min(limit, sum(self.plan.val.counts)) or sum(self.plan.val.counts)
+        return self.plan.validation(rank, world, min(count, PICTURES * world), self.warn).batches(0, count)
+
+    def _record(self, log: Log | None, images: int, figures: dict[str, float]) -> None:
+        if log:
+            log.scalars(images, figures)
+
+    def _averaged(self) -> AveragedModel | None:
+        """An exponential average of G's weights whose half-life is counted in images."""
+        half_life, batch = self.plan.config.ema.half_life, self.plan.config.data.batch
+        if not half_life:
+            return None
+        decay = 0.5 ** (batch / half_life)
+        return AveragedModel(self.nets["G"].net, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    def _average(self) -> None:
+        if self.ema:
+            self.ema.update_parameters(self.nets["G"].net)
+
+    def _resume(self) -> int:
+        """Take over the newest checkpoint; returns the images seen, 0 where there is none."""
+        path = checkpoint.newest(self.folder)
+        if path is None:
+            return 0
+        state = checkpoint.read_state(path)
+        for name, value in self.plan.pinned.items():
+            if state["order"].get(name) != value:
+                raise ValueError(
+                    f"{path}: was trained with {name} {state['order'].get(name)} of the order, now it is {value};"
+                    " give the run's own settings, or another --run folder"
+                )
+        try:
+            for name, engine in self.nets.items():
+                engine.load(checkpoint.read_tensors(path, name))
+            if self.ema:
+                self.ema.load_state_dict(checkpoint.read_tensors(path, "ema"))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        return int(state["images"])
+
+
+def rgb(picture: Tensor) -> Tensor:
+    """uint8 `[1,H,W]` or `[3,H,W]` -> `[3,H,W]`."""
+    return picture.expand(3, -1, -1) if len(picture) == 1 else picture
+
+
+def difference(run: Path, config: conf.Config) -> list[str]:
+    """Settings in which a run's last checkpoint differs, as `section.name: before -> now`."""
+    path = checkpoint.newest(run)
+    if path is None or not (path / "config.yaml").is_file():
+        return []
+    before = _flat(conf.to_tree(conf.load(path / "config.yaml")))
+    now = _flat(conf.to_tree(config))
+    return [f"{k}: {before.get(k)} -> {now.get(k)}" for k in sorted(before | now) if before.get(k) != now.get(k)]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: json.dumps(value)}
+    return flat

@@ -1,0 +1,203 @@
+"""Translate a stream of pictures: read ahead in threads, translated in batches, written in threads, in order."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.io import encode_png
+
+from p2p.data.reader import in_threads
+from p2p.data.views import to_float, to_uint8
+from p2p.generator import Generator
+from p2p.pictures import EXTENSIONS, Entry
+
+THREADS = 2
+WINDOW = 4
+"""Batches in memory at a time, in which pictures of one size are looked for; as many are read ahead."""
+KINDS = ("input", "output", "target")
+"""Sub-folders of a result."""
+PART_BYTES = 200
+"""Longest part of a name; file systems allow 255 with what is put before and after it."""
+
+T = TypeVar("T")
+Size = tuple[int, int]
+"""Height and width, pixels."""
+
+
+class Picture(NamedTuple):
+    """Read, and given its name in the result."""
+
+    source: str
+    name: str
+    x: Tensor
+    y: Tensor | None
+
+
+class Bad(NamedTuple):
+    """What could not be read."""
+
+    source: str
+    reason: str
+
+
+class Translated(NamedTuple):
+    picture: Picture
+    fake: Tensor
+    """uint8 `[C,H,W]` on the CPU."""
+    padded: Size
+    l1: float | None
+
+
+class Done(NamedTuple):
+    """A picture whose translation is on the disk as `KIND/NAME.png`."""
+
+    source: str
+    name: str
+    size: Size
+    padded: Size
+    """What G got; equal to `size` where nothing was padded."""
+    l1: float | None
+    """Mean |y - G(x)| in units of [0, 1]; None without a target."""
+
+
+def translate(
+    generator: Generator, entries: Iterable[Entry], folder: Path, *, batch: int
+) -> Iterator[Done | Bad]:
+    """Translate `entries` into `folder/output`, with what G saw in `folder/input` and, where it is known, what it
+    should have made in `folder/target`. One answer for each, in order.
+
+    Up to `batch` pictures of one padded size share a forward. A picture does not depend on the others, and what is
+    in memory not on their number.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    window = WINDOW * batch
+    read = in_threads(_attempt, THREADS, ahead=window)
+    write = in_threads(partial(_store, folder), THREADS, ahead=window)
+    named = _named(read(_chunks(entries, window)))
+    return chain.from_iterable(write(_translated(generator, some, batch) for some in named))
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    remaining = iter(items)
+    while some := list(islice(remaining, size)):
+        yield some
+
+
+def _attempt(entry: Entry) -> Picture | Bad:
+    try:
+        return Picture(entry.source, *entry.read())
+    except ValueError as error:
+        return Bad(entry.source, str(error))
+
+
+def _named(windows: Iterable[list[Picture | Bad]]) -> Iterator[list[Picture | Bad]]:
+    names = Names()
+    for window in windows:
+        yield [p if isinstance(p, Bad) else p._replace(name=names.take(p.name)) for p in window]
+
+
+def _translated(
+    generator: Generator, window: list[Picture | Bad], batch: int
+) -> list[Translated | Picture | Bad]:
+    groups: dict[Size, list[int]] = defaultdict(list)
+    for at, one in enumerate(window):
+        if isinstance(one, Picture):
+            H, W = one.x.shape[1:]
+            groups[generator.padded(H), generator.padded(W)].append(at)
+    done: list[Translated | Picture | Bad] = list(window)
+    for padded, places in groups.items():
+        for some in _chunks(places, batch):
+            pictures = [one for one in map(window.__getitem__, some) if isinstance(one, Picture)]
+            for at, one in zip(some, _forward(generator, pictures, padded), strict=True):
+                done[at] = one
+    return done
+
+
+def _forward(generator: Generator, pictures: list[Picture], padded: Size) -> Iterator[Translated]:
+    fakes = generator(torch.stack([_pad(to_float(picture.x), padded) for picture in pictures]))
+    for picture, fake in zip(pictures, fakes, strict=True):
+        _, H, W = picture.x.shape
+        fake = fake[:, :H, :W].clamp(-1, 1)
+        yield Translated(picture, to_uint8(fake).cpu(), padded, _l1(fake, picture.y))
+
+
+def _pad(x: Tensor, size: Size) -> Tensor:
+    """As G itself pads, so that sizes which become equal can share a batch."""
+    H, W = x.shape[1:]
+    return F.pad(x, (0, size[1] - W, 0, size[0] - H), mode="replicate")
+
+
+def _l1(fake: Tensor, y: Tensor | None) -> float | None:
+    if y is None:
+        return None
+    return float((fake - to_float(y.to(fake.device))).abs().mean(dtype=torch.float64) / 2)
+
+
+def _store(folder: Path, one: Translated | Bad) -> Done | Bad:
+    if isinstance(one, Bad):
+        return one
+    source, name, x, y = one.picture
+    for kind, values in zip(KINDS, (x, one.fake, y), strict=True):
+        if values is not None:
+            write_png(folder / kind / f"{name}.png", values)
+    return Done(source, name, (x.shape[1], x.shape[2]), one.padded, one.l1)
+
+
+def write_png(path: Path, picture: Tensor) -> None:
+    """Write uint8 `[1 or 3,H,W]` under a hidden name, and rename it when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.tmp")
+    aside.write_bytes(encode_png(picture).numpy().tobytes())
+    os.replace(aside, path)
+
+
+class Names:
+    """Gives every picture a name of its own, which as a path stays below any folder it is put in."""
+
+    def __init__(self) -> None:
+        self._files: set[str] = set()
+        self._folders: set[str] = set()
+
+    def take(self, name: str) -> str:
+        """The picture's own name without its extension; with it, or with a number, where that one is taken."""
+        full = safe(name)
+        stem, extension = os.path.splitext(full)
+        numbered = (f"{full}-{number}" for number in range(2, len(self._files) + 3))
+        own = [stem] if extension.lower() in EXTENSIONS else []
+        free = next(one for one in chain(own, [full], numbered) if self._is_free(one))
+        self._files.add(_path(free))
+        self._folders.update(_parents(free))
+        return free
+
+    def _is_free(self, name: str) -> bool:
+        path = _path(name)
+        return path not in self._files | self._folders and self._files.isdisjoint(_parents(name))
+
+
+def safe(name: str) -> str:
+    """A name as a relative path: no root, no `..`, no control characters, no part longer than a file system takes."""
+    parts = (part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
+    return "/".join(map(_safe_part, parts)) or "picture"
+
+
+def _safe_part(part: str) -> str:
+    plain = "".join(c if c.isprintable() or c == "\u200d" else "_" for c in part)
+    return plain.encode()[:PART_BYTES].decode(errors="ignore")
+
+
+def _path(name: str) -> str:
+    return f"{name}.png".casefold()  # apart on file systems that do not tell A from a, too
+
+
+def _parents(name: str) -> list[str]:
+    folders = name.casefold().split("/")[:-1]
+    return ["/".join(folders[:depth]) for depth in range(1, len(folders) + 1)]

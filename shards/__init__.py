@@ -1,0 +1,1 @@
+"""Offline producers and inspectors of shards."""

@@ -1,0 +1,32 @@
+"""Real ranks for tests: processes in a gloo group; what each returns comes back through a file."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+
+from p2p import dist
+
+
+def run_ranks(world: int, function: Callable[..., Any], *args: Any, folder: Path) -> list[Any]:
+    """Call `function(*args)` on `world` ranks, each a process of one thread; returns what each returned."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_worker, (world, port, function, args, folder), nprocs=world)
+    return [torch.load(folder / f"rank{r}.pt", weights_only=False) for r in range(world)]
+
+
+def _worker(rank: int, world: int, port: int, function: Callable[..., Any], args: Any, folder: Path) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.start(torch.device("cpu"))
+    try:
+        torch.save(function(*args), folder / f"rank{rank}.pt")
+    finally:
+        dist.stop()
