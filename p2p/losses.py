@@ -11,7 +11,7 @@ from p2p.noise import uniform
 
 GANName = Literal["vanilla", "lsgan", "hinge", "wgan"]
 Logits = Callable[[Tensor], Tensor]
-_INTERPOLATION = -1  # salt of the penalty's random numbers; dropout layers count from 1
+_INTERPOLATION = 0  # salt of the penalty's random numbers; dropout layers count from 1
 
 
 class GAN(NamedTuple):

@@ -2,9 +2,9 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -25,6 +25,8 @@ KINDS = ("input", "output", "target")
 """Sub-folders of a result."""
 PART_BYTES = 200
 """Longest part of a name; file systems allow 255 with what is put before and after it."""
+ZERO_WIDTH_JOINER = "\u200d"
+"""Unprintable, but part of some emoji and scripts."""
 
 T = TypeVar("T")
 Size = tuple[int, int]
@@ -67,9 +69,7 @@ class Done(NamedTuple):
     """Mean |y - G(x)| in units of [0, 1]; None without a target."""
 
 
-def translate(
-    generator: Generator, entries: Iterable[Entry], folder: Path, *, batch: int
-) -> Iterator[Done | Bad]:
+def translate(generator: Generator, entries: Iterable[Entry], folder: Path, *, batch: int) -> Iterator[Done | Bad]:
     """Translate `entries` into `folder/output`, with what G saw in `folder/input` and, where it is known, what it
     should have made in `folder/target`. One answer for each, in order.
 
@@ -105,24 +105,23 @@ def _named(windows: Iterable[list[Picture | Bad]]) -> Iterator[list[Picture | Ba
         yield [p if isinstance(p, Bad) else p._replace(name=names.take(p.name)) for p in window]
 
 
-def _translated(
-    generator: Generator, window: list[Picture | Bad], batch: int
-) -> list[Translated | Picture | Bad]:
-    groups: dict[Size, list[int]] = defaultdict(list)
+def _translated(generator: Generator, window: list[Picture | Bad], batch: int) -> list[Translated | Bad]:
+    answers: dict[int, Translated | Bad] = {}
+    groups: dict[Size, list[tuple[int, Picture]]] = defaultdict(list)
     for at, one in enumerate(window):
-        if isinstance(one, Picture):
+        if isinstance(one, Bad):
+            answers[at] = one
+        else:
             H, W = one.x.shape[1:]
-            groups[generator.padded(H), generator.padded(W)].append(at)
-    done: list[Translated | Picture | Bad] = list(window)
-    for padded, places in groups.items():
-        for some in _chunks(places, batch):
-            pictures = [one for one in map(window.__getitem__, some) if isinstance(one, Picture)]
-            for at, one in zip(some, _forward(generator, pictures, padded), strict=True):
-                done[at] = one
-    return done
+            groups[generator.padded(H), generator.padded(W)].append((at, one))
+    for padded, group in groups.items():
+        for some in _chunks(group, batch):
+            places, pictures = zip(*some, strict=True)
+            answers.update(zip(places, _forward(generator, pictures, padded), strict=True))
+    return [answers[at] for at in range(len(window))]
 
 
-def _forward(generator: Generator, pictures: list[Picture], padded: Size) -> Iterator[Translated]:
+def _forward(generator: Generator, pictures: Sequence[Picture], padded: Size) -> Iterator[Translated]:
     fakes = generator(torch.stack([_pad(to_float(picture.x), padded) for picture in pictures]))
     for picture, fake in zip(pictures, fakes, strict=True):
         _, H, W = picture.x.shape
@@ -164,40 +163,28 @@ class Names:
     """Gives every picture a name of its own, which as a path stays below any folder it is put in."""
 
     def __init__(self) -> None:
-        self._files: set[str] = set()
-        self._folders: set[str] = set()
+        self._taken: set[str] = set()
 
     def take(self, name: str) -> str:
         """The picture's own name without its extension; with it, or with a number, where that one is taken."""
         full = safe(name)
         stem, extension = os.path.splitext(full)
-        numbered = (f"{full}-{number}" for number in range(2, len(self._files) + 3))
-        own = [stem] if extension.lower() in EXTENSIONS else []
-        free = next(one for one in chain(own, [full], numbered) if self._is_free(one))
-        self._files.add(_path(free))
-        self._folders.update(_parents(free))
+        own = [stem, full] if extension.lower() in EXTENSIONS else [full]
+        numbered = (f"{full}-{number}" for number in count(2))
+        # casefold: apart on file systems that do not tell A from a, too
+        free = next(one for one in chain(own, numbered) if one.casefold() not in self._taken)
+        self._taken.add(free.casefold())
         return free
-
-    def _is_free(self, name: str) -> bool:
-        path = _path(name)
-        return path not in self._files | self._folders and self._files.isdisjoint(_parents(name))
 
 
 def safe(name: str) -> str:
     """A name as a relative path: no root, no `..`, no control characters, no part longer than a file system takes."""
-    parts = (part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
-    return "/".join(map(_safe_part, parts)) or "picture"
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    *folders, last = map(_safe_part, parts or ["picture"])
+    # A folder x.png would stand where the picture of the name x goes.
+    return "/".join([*(f"{f}_" if f.lower().endswith(".png") else f for f in folders), last])
 
 
 def _safe_part(part: str) -> str:
-    plain = "".join(c if c.isprintable() or c == "\u200d" else "_" for c in part)
+    plain = "".join(c if c.isprintable() or c == ZERO_WIDTH_JOINER else "_" for c in part)
     return plain.encode()[:PART_BYTES].decode(errors="ignore")
-
-
-def _path(name: str) -> str:
-    return f"{name}.png".casefold()  # apart on file systems that do not tell A from a, too
-
-
-def _parents(name: str) -> list[str]:
-    folders = name.casefold().split("/")[:-1]
-    return ["/".join(folders[:depth]) for depth in range(1, len(folders) + 1)]

@@ -65,5 +65,6 @@ def _feistel(index: np.ndarray, a: np.ndarray, b: np.ndarray, keys: np.ndarray) 
 
 def _round(half: np.ndarray, keys: np.ndarray, i: int, modulus: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
-        stirred = mix(keys + np.uint64((i + 1) * GOLDEN & _WORD) + half.astype(np.uint64) * np.uint64(GOLDEN))
+        of_round = mix(keys + np.uint64((i + 1) * GOLDEN & _WORD))
+        stirred = mix(of_round + half.astype(np.uint64) * np.uint64(GOLDEN))
     return (stirred % modulus.astype(np.uint64)).astype(np.int64)

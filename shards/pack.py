@@ -1,0 +1,229 @@
+"""Pack picture pairs into shards: `python -m shards.pack pairs|folders|photos ...`, see `--help`.
+
+The same pictures and settings give the same bytes, whatever the number of processes. An interrupted run goes
+on with the same command. What cannot be packed is named on stderr and in `OUT/report.json`. Exit codes: 0 all
+is packed, 2 something is bad or a mistake, 130 interrupted.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from p2p.data.format import INDEX, Index, ShardInfo, check_shards, read_index
+from shards.arguments import Arguments, parse
+from shards.edges import load_canny
+from shards.listing import Bad, Listing, Sample, find_splits, list_samples
+from shards.pictures import EXTENSIONS
+from shards.plan import PLAN, REPORT, Plan, cut, difference, fingerprint, load_plan
+from shards.sources import Good, Settings, check, members, side_size
+from shards.work import progress, workers
+from shards.writer import aside, finished_shard, write_shard
+
+BAD_SHOWN = 20
+CHUNK = 16
+"""Samples that a process takes at a time to check."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One or two folders that go to one OUT."""
+
+    roots: tuple[Path, ...]
+    out: Path
+    settings: Settings
+
+    @cached_property
+    def listing(self) -> Listing:
+        return list_samples(self.roots)
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where its sets are."""
+        return [self.out / "train", self.out / "val"] if self.settings.val else [self.out]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    try:
+        return pack(parse(argv))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    except BrokenProcessPool:
+        print("a worker process was killed, perhaps for memory; try fewer --processes", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+    return 2
+
+
+def pack(arguments: Arguments) -> int:
+    """List, check, write; every mistake that can be found early is found before the first file is written."""
+    jobs = find_jobs(arguments)
+    todo = [job for job in jobs if not is_complete(job)]
+    if arguments.settings.form == "photos":
+        load_canny()
+    with workers(arguments.processes) as pool:
+        plans = [make_plan(pool, job) for job in todo]
+        for job, plan in zip(todo, plans, strict=True):
+            write(pool, job, plan)
+    return max(summarise(job, fresh=job in todo) for job in jobs)
+
+
+def find_jobs(arguments: Arguments) -> list[Job]:
+    """One job, or one for each of train, val and test.
+
+    Raises:
+        ValueError: the folders are missing or empty, or do not go with the options.
+    """
+    roots, out, settings = arguments.roots, arguments.out, arguments.settings
+    splits = find_splits(roots)
+    if splits and settings.val:
+        raise ValueError(f"{roots[0]}: is divided in {', '.join(splits)} already; leave --val out")
+    strangers = [name for name in _ours_or_visible(out) if splits and name not in splits]
+    if strangers:
+        raise ValueError(f"{out}: holds other files ({strangers[0]}); give a new or an empty folder")
+    for root in roots:
+        if out.resolve().is_relative_to(root.resolve()):
+            raise ValueError(f"{out}: lies in the source folder {root}; give a folder outside")
+    jobs = [Job(tuple(root / split for root in roots), out / split, settings) for split in splits or [""]]
+    for job in jobs:
+        if not any(job.listing):
+            raise ValueError(f"{job.roots[0]}: no pictures here ({' '.join(EXTENSIONS)}); give another folder")
+    return jobs
+
+
+def _ours_or_visible(out: Path) -> list[str]:
+    return sorted(path.name for path in out.glob("*") if path.name == PLAN or not path.name.startswith("."))
+
+
+def is_complete(job: Job) -> bool:
+    """Whether OUT holds all that this command would write.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    if job.out.exists() and not job.out.is_dir():
+        raise ValueError(f"{job.out}: is a file; give a folder")
+    held = _ours_or_visible(job.out)
+    if PLAN in held or not held:
+        return False
+    if not (job.out / REPORT).is_file():
+        raise ValueError(f"{job.out}: holds other files ({held[0]}); give a new or an empty folder")
+    if read_report(job.out).get("inputs") != fingerprint(job.settings, job.listing):
+        raise ValueError(f"{job.out}: is packed from other files or settings; give a new folder or delete this one")
+    for folder in job.folders:
+        check_shards(folder, read_index(folder))
+    return True
+
+
+def read_report(out: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((out / REPORT).read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{out / REPORT}: not usable ({error}); delete {out} and pack again") from error
+
+
+def make_plan(pool: Executor, job: Job) -> Plan:
+    """Go on with the plan in OUT, or check every sample and keep the result there.
+
+    Raises:
+        ValueError: the plan is of another command, or nothing can be packed.
+    """
+    if (job.out / PLAN).exists():
+        plan = load_plan(job.out)
+        if what := difference(job.settings, job.listing, plan):
+            raise ValueError(f"{job.out}: was begun otherwise: {what}; undo that, or delete the folder")
+    else:
+        plan = Plan(job.settings, job.listing, check_all(pool, job))
+        if not plan.shuffled:
+            raise ValueError(f"{job.roots[0]}: nothing to pack; {len(plan.bad)} bad, as {tell(plan.bad[0])}")
+        plan.sets()
+        job.out.mkdir(parents=True, exist_ok=True)
+        plan.save(job.out)
+    show_bad(job.out, plan.bad)
+    return plan
+
+
+def check_all(pool: Executor, job: Job) -> list[Good | str]:
+    samples = job.listing.samples
+    outcomes = pool.map(partial(check, job.settings, job.roots), samples, chunksize=CHUNK)
+    return list(progress(outcomes, total=len(samples), done="checked", unit=unit(job)))
+
+
+def unit(job: Job) -> str:
+    return "photos" if job.settings.form == "photos" else "pairs"
+
+
+def tell(bad: Bad) -> str:
+    return f"{bad.name}: {bad.reason}"
+
+
+def show_bad(out: Path, bad: list[Bad]) -> None:
+    for one in bad[:BAD_SHOWN]:
+        print(tell(one), file=sys.stderr)
+    if len(bad) > BAD_SHOWN:
+        print(f"... and {len(bad) - BAD_SHOWN} more, see {out / REPORT}", file=sys.stderr)
+
+
+def write(pool: Executor, job: Job, plan: Plan) -> None:
+    """Write what is missing: shards, report, and the indexes last, for they say that all else is there."""
+    tasks = list(shard_tasks(job, plan))
+    shards = pool.map(partial(write_one, job.settings, job.roots), tasks)
+    done = list(progress(shards, total=len(tasks), done="wrote", unit="shards"))
+    with aside(job.out / REPORT) as file:
+        file.write(json.dumps(plan.report(), indent=1).encode())
+    for name, samples in plan.sets().items():
+        infos = [info for (path, _), info in zip(tasks, done, strict=True) if path.parent == job.out / name]
+        with aside(job.out / name / INDEX) as file:
+            file.write(make_index(job.settings, samples, infos).dumps().encode())
+    (job.out / PLAN).unlink()
+
+
+Task = tuple[Path, Sequence[tuple[Sample, Good]]]
+"""A tar, and what goes into it."""
+
+
+def shard_tasks(job: Job, plan: Plan) -> Iterator[Task]:
+    for name, samples in plan.sets().items():
+        (job.out / name).mkdir(exist_ok=True)
+        for number, some in enumerate(cut(job.settings, samples)):
+            yield job.out / name / f"shard-{number:06d}.tar", some
+
+
+def write_one(settings: Settings, roots: tuple[Path, ...], task: Task) -> ShardInfo:
+    path, samples = task
+    encoded = ((sample.key, members(settings, roots, sample, good)) for sample, good in samples)
+    return finished_shard(path, len(samples)) or write_shard(path, encoded)
+
+
+def make_index(settings: Settings, samples: Sequence[tuple[Sample, Good]], shards: list[ShardInfo]) -> Index:
+    """What one set holds; a side has one channel if all its pictures are gray, else three."""
+    pictures = [good.pictures for _, good in samples]
+    channels = [max(picture.channels for picture in side) for side in zip(*pictures, strict=True)]
+    x = 1 if settings.form == "photos" else channels[0]
+    heights, widths = zip(*(side_size(settings, side[0]) for side in pictures), strict=True)
+    return Index(
+        settings.layout, settings.seed, (x, channels[-1]),
+        (min(heights), min(widths)), (max(heights), max(widths)), tuple(shards),
+    )  # fmt: skip
+
+
+def summarise(job: Job, *, fresh: bool) -> int:
+    """Say what OUT holds now; the exit code."""
+    for folder in job.folders:
+        index = read_index(folder)
+        count, size = len(index.shards), sum(shard.bytes for shard in index.shards)
+        shards = "1 shard" if count == 1 else f"{count} shards"
+        held = f"{index.samples} {unit(job)} in {shards}, {size} bytes, seed {index.seed}"
+        print(f"{'packed' if fresh else 'already complete:'} {held}: {folder}")
+    return 2 if read_report(job.out)["bad"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

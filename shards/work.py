@@ -1,0 +1,67 @@
+"""Worker processes that end with their parent, and progress that fits a terminal as well as a log."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+QUIET_S = 5.0
+"""A log gets a line at most this often, and then only for a tenth more, or after `SILENT_S`."""
+SILENT_S = 60.0
+
+
+@contextmanager
+def workers(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool whose processes are ended at once when the block fails or is interrupted."""
+    others = set(multiprocessing.active_children())
+    # spawn: a forked child holds its siblings' pipes, and so would not see its parent die
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker)
+    try:
+        yield pool
+    except BaseException:
+        for child in set(multiprocessing.active_children()) - others:
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
+    warnings.simplefilter("ignore")  # PIL's doubts about odd metadata; what fails to decode is reported
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # Else the workers of a killed packer would go on writing beside those of its successor.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def progress(items: Iterable[T], *, total: int, done: str, unit: str) -> Iterator[T]:
+    """Pass the items on; on stderr a bar, or where that is no terminal `checked 120 of 1000 pairs`."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, desc=done, unit=f" {unit}")
+        return
+    said, said_s = 0, time.monotonic()
+    for count, item in enumerate(items, start=1):
+        yield item
+        silent_s = time.monotonic() - said_s
+        due = silent_s >= QUIET_S and (count - said >= total / 10 or silent_s >= SILENT_S)
+        if due or count == total:
+            print(f"{done} {count} of {total} {unit}", file=sys.stderr, flush=True)
+            said, said_s = count, time.monotonic()

@@ -1,0 +1,125 @@
+"""Losses against closed forms, and pix2pix's switches."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from p2p.losses import GANS, gradient_penalty
+from p2p.tasks import Pix2Pix
+
+LOGITS = torch.tensor([[-2.0, 0.0], [0.5, 3.0]])
+
+
+def test_vanilla_is_cross_entropy_on_logits():
+    ones, zeros = torch.ones_like(LOGITS), torch.zeros_like(LOGITS)
+    gan = GANS["vanilla"]
+    assert torch.allclose(gan.real(LOGITS), F.binary_cross_entropy_with_logits(LOGITS, ones))
+    assert torch.allclose(gan.fake(LOGITS), F.binary_cross_entropy_with_logits(LOGITS, zeros))
+    assert torch.allclose(gan.fool(LOGITS), F.binary_cross_entropy_with_logits(LOGITS, ones))
+    assert gan.real(torch.zeros(3)).item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "real", "fake", "fool"),
+    [
+        ("lsgan", (9 + 1 + 0.25 + 4) / 4, (4 + 0 + 0.25 + 9) / 4, (9 + 1 + 0.25 + 4) / 4),
+        ("hinge", (3 + 1 + 0.5 + 0) / 4, (0 + 1 + 1.5 + 4) / 4, -1.5 / 4),
+        ("wgan", -1.5 / 4, 1.5 / 4, -1.5 / 4),
+    ],
+)
+def test_other_objectives_by_hand(name, real, fake, fool):
+    got = [f(LOGITS).item() for f in GANS[name]]
+    assert got == pytest.approx([real, fake, fool])
+
+
+def test_gradient_penalty_of_a_linear_critic():
+    """D(y) = 3 * the sum of y over 4 pixels, one logit a picture: the slope is 3 at each, its norm 6."""
+    real, fake = torch.rand(2, 1, 2, 2), torch.rand(2, 1, 2, 2)
+    penalty = gradient_penalty(lambda y: 3 * y.sum((1, 2, 3))[:, None], real, fake, torch.tensor([1, 2]))
+    assert penalty.item() == pytest.approx(25)
+
+
+def test_gradient_penalty_reaches_the_weights_and_points_between_real_and_fake():
+    seen = []
+    w = torch.tensor(2.0, requires_grad=True)
+
+    def critic(y):
+        seen.append(y.detach())
+        return (w * y).square().flatten(1).sum(1, keepdim=True)
+
+    real, fake = torch.zeros(8, 1, 2, 2), torch.ones(8, 1, 2, 2)
+    gradient_penalty(critic, real, fake, torch.arange(8)).backward()
+    assert w.grad is not None
+    assert w.grad.abs() > 0
+    at = seen[0][:, 0, 0, 0]
+    assert len(set(at.tolist())) == 8  # another point for each sample
+    assert ((at > 0) & (at < 1)).all()
+    assert torch.equal(seen[0], at.view(-1, 1, 1, 1).expand(8, 1, 2, 2))  # on the straight line
+
+
+class Recorder:
+    """Stands in for an engine's call: keeps what it was given, returns logits or a picture."""
+
+    def __init__(self, out):
+        self.out, self.given, self.given_frozen = out, [], []
+
+    def __call__(self, *args):
+        self.given.append(args)
+        return self.out(args[0])
+
+    def frozen(self, *args):
+        self.given_frozen.append(args)
+        return self.out(args[0])
+
+
+def game(**settings):
+    G, D = Recorder(lambda x: x[:, :3] * 0.5), Recorder(lambda xy: xy.mean(1, keepdim=True))
+    batch = {"x": torch.rand(2, 3, 8, 8), "y": torch.rand(2, 3, 8, 8), "z": torch.tensor([1, 2])}
+    turns = list(Pix2Pix(**settings).turns(batch, {"G": G, "D": D}))
+    return [(("G" if who is G else "D"), losses) for who, losses, _ in turns], D, batch
+
+
+@pytest.mark.parametrize(
+    ("settings", "players", "losses", "channels"),
+    [
+        ({}, "DG", {"D/real", "D/fake", "G/gan", "G/l1"}, 6),
+        ({"l1": 0.0}, "DG", {"D/real", "D/fake", "G/gan"}, 6),
+        ({"conditional": False}, "DG", {"D/real", "D/fake", "G/gan", "G/l1"}, 3),
+        ({"conditional": False, "l1": 0.0}, "DG", {"D/real", "D/fake", "G/gan"}, 3),
+        ({"gan_weight": 0.0}, "G", {"G/l1"}, None),
+        ({"gan": "wgan"}, "DG", {"D/real", "D/fake", "D/penalty", "G/gan", "G/l1"}, 6),
+    ],
+    ids=["L1+cGAN", "cGAN", "L1+GAN", "GAN", "L1", "WGAN"],
+)
+def test_variants_of_the_paper(settings, players, losses, channels):
+    turns, D, _ = game(**settings)
+    assert "".join(who for who, _ in turns) == players
+    assert set().union(*(named for _, named in turns)) == losses
+    if channels:
+        assert {args[0].shape[1] for args in D.given + D.given_frozen} == {channels}
+        assert Pix2Pix(**settings).channels(3, 3)["D"] == (channels,)
+    else:
+        assert set(Pix2Pix(**settings).channels(3, 3)) == {"G"}
+
+
+def test_the_unconditional_discriminator_sees_y_alone():
+    _, D, batch = game(conditional=False)
+    assert torch.equal(D.given[0][0], batch["y"])
+
+
+def test_lambda_and_the_halved_objective():
+    turns, _, batch = game()
+    fake = batch["x"] * 0.5
+    assert turns[1][1]["G/l1"].item() == pytest.approx(100 * (fake - batch["y"]).abs().mean().item())
+    logits = torch.cat([batch["x"], batch["y"]], 1).mean(1, keepdim=True)
+    assert turns[0][1]["D/real"].item() == pytest.approx(F.softplus(-logits).mean().item() / 2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"), [({"l1": -1.0}, "negative"), ({"l1": 0.0, "gan_weight": 0.0}, "nothing is left")]
+)
+def test_weights_that_make_no_task_are_refused(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        Pix2Pix(**wrong)

@@ -1,0 +1,114 @@
+"""The global order: a permutation every epoch, the same batches for any number of ranks, from any position."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2p.data import keyed
+from p2p.data.order import Order, Sequential, rank_slice
+
+counts = st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(sum)
+orders = st.builds(
+    Order,
+    counts,
+    seed=st.integers(0, 2**63),
+    lanes=st.sampled_from([1, 2, 3, 6, 12]),
+    block=st.integers(1, 8),
+    window=st.integers(1, 3),
+)
+
+
+def samples(order, positions):
+    _, shard, sample = order.at(np.asarray(positions))
+    return list(zip(shard.tolist(), sample.tolist(), strict=True))
+
+
+@settings(max_examples=200, deadline=None)
+@given(orders, st.integers(0, 50))
+def test_every_epoch_is_a_permutation(order, epoch):
+    positions = np.arange(epoch * order.size, (epoch + 1) * order.size)
+    assert set(order.at(positions)[0].tolist()) == {epoch}
+    everything = [(shard, i) for shard, count in enumerate(order.counts) for i in range(count)]
+    assert sorted(samples(order, positions)) == everything
+
+
+@settings(max_examples=100, deadline=None)
+@given(orders, st.integers(1, 16), st.integers(0, 1000), st.data())
+def test_every_number_of_ranks_makes_the_same_global_batch(order, batch, step, data):
+    world = data.draw(st.integers(1, batch))
+    first = step * batch
+    whole = samples(order, range(first, first + batch))
+    by_ranks = [s for rank in range(world) for s in samples(order, rank_slice(first, batch, rank, world))]
+    assert by_ranks == whole
+    assert all(len(rank_slice(first, batch, rank, world)) >= batch // world for rank in range(world))
+
+
+@settings(max_examples=50, deadline=None)
+@given(orders, st.integers(0, 500))
+def test_a_position_does_not_depend_on_what_is_asked_with_it(order, position):
+    assert samples(order, [position]) == [samples(order, range(position + 1))[-1]]
+
+
+def test_epochs_and_seeds_differ():
+    def epoch(seed, e):
+        order = Order([50, 50], seed)
+        return samples(order, range(e * 100, e * 100 + 100))
+
+    assert epoch(0, 0) == epoch(0, 0)
+    assert epoch(0, 0) != epoch(0, 1)
+    assert epoch(0, 0) != epoch(1, 0)
+
+
+@pytest.mark.parametrize("size", [5, 20, 37, 100])
+def test_a_small_set_is_mixed_evenly(size):
+    """Each sample stands at each place about equally often over 4000 epochs, within 6 sigma."""
+    order = Order([2, size - 2], seed=9)
+    _, shard, sample = order.at(np.arange(size * 4000))
+    number = np.where(shard == 0, sample, 2 + sample).reshape(4000, size)
+    table = np.stack([np.bincount(number[:, place], minlength=size) for place in range(size)])
+    assert abs(table - 4000 / size).max() < 6 * np.sqrt(4000 / size)
+
+
+def test_a_large_set_mixes_shards_and_reads_blocks():
+    order = Order([1000] * 1000, seed=1, lanes=1024, block=16, window=2)
+    _, shard, _ = order.at(np.arange(6400))
+    assert len(set(shard.tolist())) > 800
+    # A lane emits its 32 samples, two blocks of 16, over 32 rounds of all lanes.
+    _, shard, sample = order.at(np.arange(32) * 1024 + 5)
+    blocks = {(s, i // 16) for s, i in zip(shard.tolist(), sample.tolist(), strict=True)}
+    assert len(blocks) == 2
+
+
+def test_ten_billion_samples_have_no_table():
+    order = Order(range(9_000, 11_000), seed=2)  # 2,000 shards; nothing grows with the samples
+    big = Order([10_000_000] * 1000, seed=2)
+    for o in (order, big):
+        positions = np.asarray([0, 1, o.size - 1, o.size, 7 * o.size + 12345])
+        _, shard, sample = o.at(positions)
+        assert all(0 <= i < o.counts[s] for s, i in zip(shard.tolist(), sample.tolist(), strict=True))
+
+
+def test_sequential_is_the_order_of_the_shards():
+    assert samples(Sequential([2, 0, 3]), range(6)) == [(0, 0), (0, 1), (2, 0), (2, 1), (2, 2), (0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"), [({"counts": [0, 0]}, "no samples"), ({"counts": [3], "block": 0}, "block 0")]
+)
+def test_what_has_no_order_is_refused(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        Order(**wrong)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 500), st.integers(0, 2**64 - 1))
+def test_permute_is_one_to_one(size, key):
+    out = keyed.permute(np.arange(size), np.asarray(size), np.asarray(key, np.uint64))
+    assert sorted(out.tolist()) == list(range(size))
+
+
+def test_keys_are_fixed_for_ever():
+    """A change here would change the order of every run that is to be resumed."""
+    assert int(keyed.key(1, 2, 3)) == 3592312200069816221
+    assert Order([30, 20], seed=7).at(np.arange(6))[2].tolist() == [26, 4, 12, 10, 9, 5]
