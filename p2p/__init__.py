@@ -1,3 +1,29 @@
-"""p2p: paired image translation, trained from tar shards on any number of machines."""
+"""p2p: paired image translation, trained from tar shards on any number of machines.
+
+p2p.load(run)                    a trained generator
+p2p.train(task, nets, batches)   the loop, for a task of one's own
+p2p.Engine(net)                  one optimiser with its network
+p2p.Pix2Pix()                    the task of the paper
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "load": "p2p.generator",
+    "Generator": "p2p.generator",
+    "Engine": "p2p.engine",
+    "train": "p2p.train",
+    "Pix2Pix": "p2p.tasks",
+    "UNet": "p2p.networks",
+    "PatchGAN": "p2p.networks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that packing shards does not import torch."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'p2p' has no attribute '{name}'")
+    return getattr(import_module(_PUBLIC[name]), name)

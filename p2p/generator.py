@@ -40,12 +40,16 @@ class Spec:
         """The network with PyTorch's weights; `where` names it in errors.
 
         Raises:
-            ValueError: the name or a setting is unknown.
+            ValueError: the name or a setting is unknown, or a value is none that the network takes.
         """
         if self.name not in NETWORKS:
             raise ValueError(f"{where}.name: no network '{self.name}'; there are {', '.join(NETWORKS)}")
         network = NETWORKS[self.name]
-        return network(*self.channels, **checked(network, dict(self.settings), where))
+        settings = checked(network, dict(self.settings), where)
+        try:
+            return network(*self.channels, **settings)
+        except ValueError as error:
+            raise ValueError(f"{where}.{error}") from error
 
 
 class Generator:

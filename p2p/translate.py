@@ -1,7 +1,7 @@
 """Translate a stream of pictures: read ahead in threads, translated in batches, written in threads, in order."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, count, islice
@@ -11,18 +11,17 @@ from typing import NamedTuple, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.io import encode_png
 
 from p2p.data.reader import in_threads
 from p2p.data.views import to_float, to_uint8
 from p2p.generator import Generator
 from p2p.pictures import EXTENSIONS, Entry
+from p2p.result import KINDS, write_png
 
 THREADS = 2
 WINDOW = 4
 """Batches in memory at a time, in which pictures of one size are looked for; as many are read ahead."""
-KINDS = ("input", "output", "target")
-"""Sub-folders of a result."""
+SIZES_SHOWN = 6
 PART_BYTES = 200
 """Longest part of a name; file systems allow 255 with what is put before and after it."""
 ZERO_WIDTH_JOINER = "\u200d"
@@ -151,12 +150,21 @@ def _store(folder: Path, one: Translated | Bad) -> Done | Bad:
     return Done(source, name, (x.shape[1], x.shape[2]), one.padded, one.l1)
 
 
-def write_png(path: Path, picture: Tensor) -> None:
-    """Write uint8 `[1 or 3,H,W]` under a hidden name, and rename it when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.write_bytes(encode_png(picture).numpy().tobytes())
-    os.replace(aside, path)
+def sizes(done: Sequence[Done]) -> str:
+    """How many pictures of which size (width x height) were padded to what, the most frequent first."""
+    found = Counter((one.size, one.padded) for one in done).most_common()
+    parts = [_one_size(number, size, padded) for (size, padded), number in found[:SIZES_SHOWN]]
+    if rest := found[SIZES_SHOWN:]:
+        padded = sum(count for (size, padded), number in rest if size != padded)
+        parts.append(f"{sum(number for _, number in rest)} of {len(rest)} other sizes, {padded} of them padded")
+    return "; ".join(parts)
+
+
+def _one_size(number: int, size: Size, padded: Size) -> str:
+    pictures = f"{number} {'picture' if number == 1 else 'pictures'} of {size[1]}x{size[0]}"
+    if size == padded:
+        return f"{pictures} as {'it is' if number == 1 else 'they are'}"
+    return f"{pictures} padded to {padded[1]}x{padded[0]} and cropped back"
 
 
 class Names:

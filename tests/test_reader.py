@@ -1,0 +1,211 @@
+"""Pairs stay pairs, jitter is PIL's, and nothing that is wrong with a shard passes unseen."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import webdataset as wds
+from PIL import Image
+
+from p2p.data import format as form
+from p2p.data.augment import Augment
+from p2p.data.order import Order, Sequential
+from p2p.data.reader import Holes, ShardSet, Stream
+from tests.conftest import pair
+
+
+def never(line):
+    raise AssertionError(f"nothing to report was expected, got: {line}")
+
+
+def stream(shards, *, batch=4, rank=0, world=1, threads=2, allowed=0, report=never, augment=None, order=None):
+    order = order or Order(shards.counts, seed=3, lanes=batch, block=2, window=2)
+    augment = augment or Augment(36, 32, mirror=True, seed=3)
+    return Stream(shards, order, augment, Holes(allowed, report), batch, rank, world, seed=3, threads=threads)
+
+
+def read(the_stream, start, stop):
+    return list(the_stream.batches(start, stop))
+
+
+@pytest.fixture
+def damaged(shard_folder, tmp_path):
+    """A copy that a test may damage, and a function that flips one bit at a byte of its first shard."""
+    folder = shutil.copytree(shard_folder / "train", tmp_path / "copy")
+
+    def flip(byte, name="shard-000000.tar"):
+        data = bytearray((folder / name).read_bytes())
+        data[byte] ^= 1
+        (folder / name).write_bytes(data)
+
+    return folder, flip
+
+
+def test_pixels_are_those_of_the_source(shard_folder):
+    shards = ShardSet(str(shard_folder / "train"))
+    seen = set()
+    for shard, count in enumerate(shards.counts):
+        for sample in range(count):
+            key, x, y = shards.read(shard, sample)
+            both = np.asarray(pair(int(key)))
+            assert np.array_equal(x.permute(1, 2, 0), both[:, 32:])
+            assert np.array_equal(y.permute(1, 2, 0), both[:, :32])
+            seen.add(key)
+    assert len(seen) == 24
+
+
+def test_reverse_swaps_the_sides(shard_folder):
+    _, x, y = ShardSet(str(shard_folder / "train")).read(0, 0)
+    _, x2, y2 = ShardSet(str(shard_folder / "train"), reverse=True).read(0, 0)
+    assert torch.equal(x, y2)
+    assert torch.equal(y, x2)
+
+
+def test_a_plain_webdataset_reader_sees_the_same_samples(shard_folder):
+    shards = ShardSet(str(shard_folder / "train"))
+    paths = [str(shard_folder / "train" / s.name) for s in shards.index.shards]
+    plain = [sample["__key__"] for sample in wds.WebDataset(paths, shardshuffle=False)]
+    ours = [key for batch in read(stream(shards, order=Sequential(shards.counts)), 0, 24) for key in batch["keys"]]
+    assert ours == plain
+
+
+@pytest.mark.parametrize(("world", "threads"), [(1, 1), (1, 4), (2, 2), (3, 1), (4, 2)])
+def test_batches_do_not_depend_on_ranks_threads_or_the_start(shard_folder, world, threads):
+    shards = ShardSet(str(shard_folder / "train"))
+    reference = read(stream(shards), 0, 60)
+    ranks = [read(stream(shards, rank=r, world=world, threads=threads), 20, 60) for r in range(world)]
+    for step, whole in enumerate(reference[5:]):
+        parts = [rank[step] for rank in ranks]
+        assert [key for part in parts for key in part["keys"]] == whole["keys"]
+        for name in ("x", "y", "z"):
+            assert torch.equal(torch.cat([part[name] for part in parts]), whole[name])
+    first_epoch = [key for batch in reference[:6] for key in batch["keys"]]
+    assert len(set(first_epoch)) == 24
+
+
+def test_a_short_last_step_is_delivered(shard_folder):
+    shards = ShardSet(str(shard_folder / "val"))
+    batches = read(stream(shards, order=Sequential(shards.counts)), 0, 6)
+    assert [len(b["keys"]) for b in batches] == [4, 2]
+
+
+def coordinates(side):
+    """A picture whose pixels say where they are: red the column, green the row."""
+    across = torch.arange(side).expand(side, side)
+    return torch.stack([across, across.T, torch.zeros_like(across)]).to(torch.uint8)
+
+
+def test_both_sides_are_cut_and_mirrored_alike():
+    augment = Augment(0, 24, mirror=True, seed=5)
+    x = coordinates(32)
+    corners, flips = set(), 0
+    for position in range(400):
+        a, b = augment(x, 255 - x, position)
+        assert torch.equal(a, 255 - b)
+        row = a[0, 0].int()
+        flips += int(row[0] > row[-1])
+        assert row.diff().abs().eq(1).all()
+        corners.add((int(row.min()), int(a[1, 0, 0])))
+    assert {c for corner in corners for c in corner} == set(range(9))  # 32 - 24 + 1 places on each axis
+    assert len(corners) > 75  # of 81
+    assert 140 < flips < 260  # 6 sigma around 200
+
+
+def test_jitter_is_pils_bicubic():
+    both = pair(3, side=64)
+    x = torch.from_numpy(np.asarray(both.crop((0, 0, 64, 64)))).permute(2, 0, 1)
+    for side in (72, 40):
+        resized, _ = Augment(side, side, mirror=False)(x, x, 0)
+        by_pil = np.asarray(both.crop((0, 0, 64, 64)).resize((side, side), Image.Resampling.BICUBIC), np.int16)
+        error = np.abs(resized.permute(1, 2, 0).numpy().astype(np.int16) - by_pil)
+        assert error.max() <= 2  # both round between the two passes
+        assert error.mean() < 0.1
+
+
+def test_jitter_and_mirror_can_be_left_out():
+    x = coordinates(32)
+    a, b = Augment(32, 32, mirror=False)(x, x, 7)
+    assert torch.equal(a, x)
+    assert torch.equal(b, x)
+
+
+def test_validation_is_not_random():
+    x = coordinates(32)
+    augment = Augment(0, 24, mirror=True, train=False)
+    a, _ = augment(x, x, 1)
+    assert torch.equal(a, augment(x, x, 2)[0])
+    assert torch.equal(a, x[:, 4:28, 4:28])
+
+
+def test_a_picture_smaller_than_the_crop_is_refused():
+    with pytest.raises(ValueError, match="32x32 pixels, smaller than the crop of 40"):
+        Augment(0, 40, mirror=False)(coordinates(32), coordinates(32), 0)
+
+
+@pytest.mark.parametrize("where", ["first header", "picture", "padding", "last sample"])
+def test_one_flipped_bit_is_a_hole_with_its_place(damaged, where):
+    folder, flip = damaged
+    rows = form.read_rows(folder, form.read_index(folder).shards[0])
+    last = int(rows[-1]["offset"])
+    flip({"first header": 3, "picture": 700, "padding": int(rows[1]["offset"]) - 1, "last sample": last + 600}[where])
+    lines = []
+    shards = ShardSet(str(folder))
+    healthy = read(stream(ShardSet(str(folder)), allowed=24, report=lines.append), 0, 24)
+    assert len(lines) == 1
+    assert f"shard-000000.tar at byte {last if where == 'last sample' else 0}:" in lines[0]
+    # Every other sample keeps its position; the hole's gets a healthy one.
+    broken = (0, len(rows) - 1) if where == "last sample" else (0, 0)
+    _, shard, sample = Order(shards.counts, seed=3, lanes=4, block=2, window=2).at(np.arange(24))
+    keys = [key for batch in healthy for key in batch["keys"]]
+    for position, place in enumerate(zip(shard.tolist(), sample.tolist(), strict=True)):
+        if place != broken:
+            assert keys[position] == shards.read(*place)[0]
+    assert len(keys) == 24
+    # The stand-in is the same whoever reads.
+    again = read(stream(shards, allowed=24, report=lines.append, threads=1), 0, 24)
+    assert [key for batch in again for key in batch["keys"]] == keys
+
+
+def test_more_holes_than_allowed_stop_with_the_list(damaged):
+    folder, flip = damaged
+    rows = form.read_rows(folder, form.read_index(folder).shards[0])
+    for row in rows[:3]:
+        flip(int(row["offset"]) + 600)
+    with pytest.raises(ValueError, match=r"3 unreadable samples, data.max_bad allows 2: shard-000000.tar at byte"):
+        read(stream(ShardSet(str(folder)), allowed=2, report=lambda line: None), 0, 24)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-512])
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda d: cut(d / "shard-000001.tar"), r"shard-000001.tar: has \d+ bytes, index.json says"),
+        (lambda d: (d / "shard-000002.tar").unlink(), "shard-000002.tar: missing"),
+        (lambda d: (d / "index.json").unlink(), "no index.json here"),
+        (lambda d: (d / "index.json").write_text("{"), "index.json: not a usable index"),
+        (lambda d: (d / "index.json").write_text("[]"), "index.json: not a usable index"),
+        (lambda d: cut(d / "shard-000000.npy"), "shard-000000.npy: cannot be read"),
+        (lambda d: shutil.copy(d / "shard-000003.npy", d / "shard-000000.npy"), "shard-000000.npy: holds"),
+        (lambda d: np.save(d / "shard-000000.npy", np.asarray([{}])), "shard-000000.npy: cannot be read"),
+    ],
+)
+def test_a_set_that_does_not_fit_its_index_is_refused_before_reading(damaged, damage, says):
+    folder, _ = damaged
+    damage(folder)
+    with pytest.raises(ValueError, match=says) as error:
+        ShardSet(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_a_shard_of_another_set_is_noticed(damaged, shard_folder):
+    """Same size, other bytes: the checksum of each sample decides."""
+    folder, _ = damaged
+    other = bytearray((folder / "shard-000000.tar").read_bytes())
+    other[1000:1100] = bytes(100)
+    (folder / "shard-000000.tar").write_bytes(other)
+    with pytest.raises(ValueError, match="are not those that were packed"):
+        read(stream(ShardSet(str(folder))), 0, 24)
