@@ -44,7 +44,7 @@ class Engine:
         self.optimizer = torch.optim.Adam(net.parameters(), lr=lr, betas=betas, fused=True)
         self.precision, self.recompute = precision, recompute
         self._forward: Any = torch.compile(self.net) if compile else self.net
-        self.ddp = DistributedDataParallel(self.net, broadcast_buffers=False) if _in_group() else None
+        self.ddp = DistributedDataParallel(self.net) if _in_group() else None
 
     def __call__(self, *args: Any) -> Tensor:
         """Forward; the result is float32 (float64 for a float64 network)."""

@@ -92,9 +92,7 @@ class Reader:
             ValueError: they differ in size.
         """
         if y is not None and x.shape[1:] != y.shape[1:]:
-            raise ValueError(
-                f"input and target are {measure(x)} and {measure(y)} pixels; they must be of one size"
-            )
+            raise ValueError(f"input and target are {measure(x)} and {measure(y)} pixels; they must be of one size")
         if not self.size:
             return x, y
         resize = Augment(self.size, self.size, mirror=False, train=False)
@@ -144,7 +142,8 @@ def measure(picture: Tensor) -> str:
     return f"{picture.shape[-1]}x{picture.shape[-2]}"
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """An input as the user gave it."""
 
     count: int

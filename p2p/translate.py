@@ -155,16 +155,21 @@ def sizes(done: Sequence[Done]) -> str:
     found = Counter((one.size, one.padded) for one in done).most_common()
     parts = [_one_size(number, size, padded) for (size, padded), number in found[:SIZES_SHOWN]]
     if rest := found[SIZES_SHOWN:]:
-        padded = sum(count for (size, padded), number in rest if size != padded)
+        padded = sum(number for (size, padded), number in rest if size != padded)
         parts.append(f"{sum(number for _, number in rest)} of {len(rest)} other sizes, {padded} of them padded")
     return "; ".join(parts)
 
 
 def _one_size(number: int, size: Size, padded: Size) -> str:
-    pictures = f"{number} {'picture' if number == 1 else 'pictures'} of {size[1]}x{size[0]}"
+    pictures = f"{many(number)} of {size[1]}x{size[0]}"
     if size == padded:
         return f"{pictures} as {'it is' if number == 1 else 'they are'}"
     return f"{pictures} padded to {padded[1]}x{padded[0]} and cropped back"
+
+
+def many(pictures: int) -> str:
+    """A count in words."""
+    return "1 picture" if pictures == 1 else f"{pictures} pictures"
 
 
 class Names:

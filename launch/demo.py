@@ -1,0 +1,142 @@
+"""The whole road in a few minutes: pack, train on two workers, translate, show. `make demo` runs it."""
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from p2p.data.format import read_index
+from p2p.log import clock
+
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
+TRAIN, VAL = "motorcycle_left", "motorcycle_right"
+"""Photographs that come with scikit-image: a scene as the two eyes of a stereo camera saw it. What is learnt from one
+can so be tried on another that shows the same things, moved by up to 70 pixels."""
+SIDE, STRIDE = 192, 32
+"""Crops of the photographs, pixels; training cuts its 128 out of them at random."""
+IMAGES = 5000
+"""Images that are trained on."""
+WORKERS = 2
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="demo", description="Pack, train, translate and show, on this machine.")
+    p.add_argument("--data", type=Path, help="folder of side-by-side pairs; default: photographs of scikit-image")
+    p.add_argument("--input", choices=["left", "right"], help="which half is the input; default: the plainer one")
+    p.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything that is made")
+    p.add_argument("--images", type=int, default=IMAGES, help="images to train on")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 done, 2 a mistake in what was given, else that of the step that failed."""
+    args = parser().parse_args(argv)
+    try:
+        clear(args.out)
+        pack = pack_command(args.data, args.input, args.out)
+    except (ValueError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    code = run(pack)
+    shards = args.out / "shards"
+    if not (shards / "train" / "index.json").is_file():
+        return code or 2
+    began = time.monotonic()
+    code = run(train_command(args.out, shards, args.images, cut=args.data is None)) or run(
+        ["launch.translate", f"{args.out}/run", f"{shards}/val", "--out", f"{args.out}/gallery"]
+    )
+    return code or report(args.out, shards, time.monotonic() - began)
+
+
+def clear(out: Path) -> None:
+    """Make `out` ready: new, or emptied of an earlier demo.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    marker = out / ".p2p-demo"
+    if out.is_dir() and any(out.iterdir()) and not marker.is_file():
+        raise ValueError(f"{out}: is not empty and no earlier demo; name another folder with OUT=folder")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    marker.touch()
+
+
+def pack_command(data: Path | None, side: str | None, out: Path) -> list[str]:
+    """Arguments that pack the pairs of `data`, or crops of photographs with their edges.
+
+    Raises:
+        ValueError: there are no pictures in `data`.
+    """
+    if data is None:
+        cut_photographs(out / "photos")
+        return ["shards.pack", "photos", f"{out}/photos", f"{out}/shards"]
+    pictures = [p for p in sorted(data.rglob("*")) if p.suffix.lower() in (".jpg", ".jpeg", ".png")]
+    if not pictures:
+        raise ValueError(f"{data}: no pictures here; give a folder of side-by-side JPEG or PNG pairs")
+    hold_out = [] if (data / "train").is_dir() else ["--val", str(max(1, min(200, len(pictures) // 10)))]
+    side = side or plainer_side(pictures[0])
+    return ["shards.pack", "pairs", str(data), f"{out}/shards", "--input", side, *hold_out]
+
+
+def cut_photographs(folder: Path) -> None:
+    """Overlapping crops of one photograph for training, crops side by side of the other for validation."""
+    import skimage.data
+
+    for part, name, stride in (("train", TRAIN, STRIDE), ("val", VAL, SIDE // 3)):
+        photo = Image.open(Path(skimage.data.__file__).parent / f"{name}.png").convert("RGB")
+        (folder / part).mkdir(parents=True)
+        for top in range(0, photo.height - SIDE + 1, stride):
+            for left in range(0, photo.width - SIDE + 1, stride):
+                crop = photo.crop((left, top, left + SIDE, top + SIDE))
+                crop.save(folder / part / f"{name}_{top:03d}_{left:03d}.png")
+
+
+def plainer_side(picture: Path) -> str:
+    """The half with less in it, by the variety of its colours: edges or labels beside a photograph."""
+    with Image.open(picture) as opened:
+        halves = np.split(np.asarray(opened.convert("RGB"))[:, : opened.width // 2 * 2] // 16, 2, axis=1)
+    left, right = (len(np.unique(half.reshape(-1, 3), axis=0)) for half in halves)
+    return "left" if left < right else "right"
+
+
+def train_command(out: Path, shards: Path, images: int, *, cut: bool) -> list[str]:
+    """Arguments that train on two workers of this machine; `cut` crops out of the pictures, else they are resized."""
+    epochs = images / read_index(shards / "train").samples
+    settings = [f"data.train={shards}/train", f"data.val={shards}/val", f"schedule.epochs={epochs:.6f}"]
+    settings += ["data.load=0", "data.mirror=true"] if cut else []
+    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={WORKERS}", "-m", "--"]
+    sets = [part for setting in settings for part in ("--set", setting)]
+    return [*torchrun, "launch.train", "--config", str(CONFIG), "--run", f"{out}/run", *sets]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Show a command of the project, run it, return its exit code."""
+    shown = "torchrun" if arguments[0] == "torch.distributed.run" else f"python -m {arguments[0]}"
+    print(f"\n$ {shown} {shlex.join(arguments[1:])}", flush=True)
+    return subprocess.run([sys.executable, "-m", *arguments]).returncode
+
+
+def report(out: Path, shards: Path, seconds: float) -> int:
+    """The last line: what was trained, how good it is, where to look."""
+    lines = [json.loads(line) for line in (out / "run" / "scalars.jsonl").read_text().splitlines()]
+    measured = [line for line in lines if "val/L1" in line]
+    constant = measured[0]["val/L1 of the best constant"]
+    print(
+        f"\ntrained pix2pix on {read_index(shards / 'train').samples} pairs, {lines[-1]['images']:,}"
+        f" images, {WORKERS} workers, {clock(seconds)}: validation L1 {measured[0]['val/L1']:.3f} ->"
+        f" {measured[-1]['val/L1']:.3f} (the best constant picture: {constant:.3f}); see {out}/gallery/index.html"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
