@@ -40,8 +40,10 @@ class Engine:
         self.device = torch.device(device)
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.net = net.to(self.device).to(memory_format=self.format).train()
+        self.parameters = dict(net.named_parameters())
+        self.ordered = {name: in_memory_order(p, p).detach() for name, p in self.parameters.items()}
         self.base_lr = lr
-        self.optimizer = torch.optim.Adam(net.parameters(), lr=lr, betas=betas, fused=True)
+        self.optimizer = torch.optim.Adam(self.ordered.values(), lr=lr, betas=betas, fused=True)
         self.precision, self.recompute = precision, recompute
         self._forward: Any = torch.compile(self.net) if compile else self.net
         self.ddp = DistributedDataParallel(self.net) if _in_group() else None
@@ -78,6 +80,9 @@ class Engine:
 
     def step(self) -> None:
         """Update the weights and clear the gradients."""
+        for name, parameter in self.parameters.items():
+            grad, parameter.grad = parameter.grad, None
+            self.ordered[name].grad = None if grad is None else in_memory_order(grad, parameter)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -95,9 +100,9 @@ class Engine:
         """Weights as `net/NAME` and Adam's moments as `adam/NAME/KEY`; independent of the number of ranks."""
         weights = {f"net/{name}": tensor for name, tensor in self.net.state_dict().items()}
         moments = {
-            f"adam/{name}/{key}": tensor
-            for name, parameter in self.net.named_parameters()
-            for key, tensor in self.optimizer.state[parameter].items()
+            f"adam/{name}/{key}": as_parameter(tensor, parameter)
+            for name, parameter in self.parameters.items()
+            for key, tensor in self.optimizer.state[self.ordered[name]].items()
         }
         return weights | moments
 
@@ -108,16 +113,29 @@ class Engine:
             ValueError: it belongs to another network; names the first tensor that does not fit.
         """
         load_strict(self.net, {name[4:]: t for name, t in state.items() if name.startswith("net/")})
-        for name, parameter in self.net.named_parameters():
+        for name, parameter in self.parameters.items():
             prefix = f"adam/{name}/"
             moments = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
-            self.optimizer.state[parameter] = {key: self._like(t, parameter) for key, t in moments.items()}
+            self.optimizer.state[self.ordered[name]] = {key: self._like(t, parameter) for key, t in moments.items()}
 
     def _placed(self, arg: Any) -> Any:
         return arg.contiguous(memory_format=self.format) if isinstance(arg, Tensor) and arg.ndim == 4 else arg
 
     def _like(self, tensor: Tensor, parameter: Tensor) -> Tensor:
-        return torch.empty_like(parameter).copy_(tensor) if tensor.ndim else tensor.to(self.device)
+        if not tensor.ndim:
+            return tensor.to(self.device)
+        return in_memory_order(torch.empty_like(parameter).copy_(tensor), parameter).detach()
+
+
+def in_memory_order(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A view of `tensor` in the order in which `parameter` lies in memory, NHWC for channels_last. Fused Adam on the
+    CPU copies whatever is not contiguous; on views it is four times as fast."""
+    return tensor if parameter.is_contiguous() else tensor.permute(0, 2, 3, 1)
+
+
+def as_parameter(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """The inverse of `in_memory_order`."""
+    return tensor if parameter.is_contiguous() or not tensor.ndim else tensor.permute(0, 3, 1, 2)
 
 
 def _in_group() -> bool:
