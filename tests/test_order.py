@@ -108,6 +108,11 @@ def test_permute_is_one_to_one(size, key):
     assert sorted(out.tolist()) == list(range(size))
 
 
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**40))
+def test_one_number_is_that_of_the_array(seed, position):
+    assert keyed.uniform(seed, position) == float(keyed.key(seed, position) >> np.uint64(11)) / (1 << 53)
+
+
 def test_keys_are_fixed_for_ever():
     """A change here would change the order of every run that is to be resumed."""
     assert int(keyed.key(1, 2, 3)) == 3592312200069816221

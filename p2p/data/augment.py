@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 import torchvision.transforms.v2.functional as TF
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
@@ -37,23 +36,23 @@ class Augment:
         """
         if x.shape[1:] != y.shape[1:]:
             raise ValueError(f"the sides are {_size(x)} and {_size(y)} pixels; they must be equal")
-        both = self._resize(torch.cat([x, y]))
-        top, left = self._corner(both, position)
-        both = both[:, top : top + self.crop, left : left + self.crop]
+        x, y = self._resize(x), self._resize(y)
+        top, left = self._corner(x, position)
+        x, y = (side[:, top : top + self.crop, left : left + self.crop] for side in (x, y))
         if self.train and self.mirror and keyed.uniform(self.seed, FLIP, position) < 0.5:
-            both = both.flip(-1)
-        return both[: len(x)], both[len(x) :]
+            return x.flip(-1), y.flip(-1)
+        return x, y
 
-    def _resize(self, both: Tensor) -> Tensor:
+    def _resize(self, image: Tensor) -> Tensor:
         side = self.load if self.train or not self.load else self.crop
-        if not side or both.shape[1:] == (side, side):
-            return both
-        return TF.resize(both, [side, side], InterpolationMode.BICUBIC, antialias=True)
+        if not side or image.shape[1:] == (side, side):
+            return image
+        return TF.resize(image, [side, side], InterpolationMode.BICUBIC, antialias=True)
 
-    def _corner(self, both: Tensor, position: int) -> tuple[int, int]:
-        spare_h, spare_w = both.shape[1] - self.crop, both.shape[2] - self.crop
+    def _corner(self, image: Tensor, position: int) -> tuple[int, int]:
+        spare_h, spare_w = image.shape[1] - self.crop, image.shape[2] - self.crop
         if min(spare_h, spare_w) < 0:
-            raise ValueError(f"the picture is {_size(both)} pixels, smaller than the crop of {self.crop}")
+            raise ValueError(f"the picture is {_size(image)} pixels, smaller than the crop of {self.crop}")
         if not self.train:
             return spare_h // 2, spare_w // 2
         u, v = (keyed.uniform(self.seed, axis, position) for axis in (TOP, LEFT))

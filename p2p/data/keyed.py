@@ -32,8 +32,15 @@ def key(*parts: int | np.ndarray) -> np.ndarray:
 
 
 def uniform(*parts: int) -> float:
-    """A number in [0, 1) of several integers."""
-    return float(key(*parts) >> np.uint64(11)) / (1 << 53)
+    """A number in [0, 1) of several integers: the top 53 bits of their `key`, computed on plain integers, which is
+    ten times as fast for one number."""
+    word = 0
+    for part in parts:
+        word = (word * 3 + (part & _WORD) + GOLDEN) & _WORD
+        word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+        word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & _WORD
+        word ^= word >> 31
+    return (word >> 11) / (1 << 53)
 
 
 def permute(index: np.ndarray, size: np.ndarray, keys: np.ndarray) -> np.ndarray:

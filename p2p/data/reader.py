@@ -3,10 +3,11 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,10 @@ from p2p.data.order import Order, Sequential, rank_slice
 NOISE, STAND_IN = 11, 12
 """What a key is for; see `p2p.data.augment` for those of the transform."""
 OPEN_SHARDS = 256
+GRAIN = 4
+"""Items that a thread takes at once; handing over costs as much as a tenth of a decode."""
+PLANNED = 1024
+"""Positions that are looked up at once."""
 
 Batch = dict[str, Any]
 """`x`, `y`: uint8 `[n,C,H,W]`; `z`: int64 `[n]`, keys of G's noise; `keys`: n names; `position`: of the first."""
@@ -103,6 +108,8 @@ class ShardSet:
 
     def _open(self, shard: int) -> tuple[Any, np.ndarray]:
         """An open file and its rows. Files are closed when the last thread that reads them lets go."""
+        if (opened := self._files.get(shard)) is not None:
+            return opened
         with self._lock:
             if shard not in self._files:
                 info = self.index.shards[shard]
@@ -185,11 +192,14 @@ class Stream:
         """The ordered source: this rank's places, a list for each step."""
 
         def source() -> Iterator[list[Place]]:
-            for first in range(start, stop, self.batch):
-                size = min(self.batch, stop - first)
-                mine = np.asarray(rank_slice(first, size, self.rank, self.world), np.int64)
+            many = self.batch * -(-PLANNED // self.batch)  # whole steps; numpy is slow on a few numbers at a time
+            for chunk in range(start, stop, many):
+                firsts = range(chunk, min(chunk + many, stop), self.batch)
+                steps = [rank_slice(f, min(self.batch, stop - f), self.rank, self.world) for f in firsts]
+                mine = np.concatenate([np.asarray(step, np.int64) for step in steps])
                 _, shard, sample = self.order.at(mine)
-                yield [Place(*p) for p in zip(mine.tolist(), shard.tolist(), sample.tolist(), strict=True)]
+                places = map(Place, mine.tolist(), shard.tolist(), sample.tolist())
+                yield from (list(islice(places, len(step))) for step in steps)
 
         return source
 
@@ -215,12 +225,19 @@ class Stream:
         for step in steps:
             places, keys, x, y = zip(*step, strict=True) if step else ((), (), (), ())
             yield {
-                "x": torch.stack(x) if x else torch.empty(0),
-                "y": torch.stack(y) if y else torch.empty(0),
+                "x": stack(x),
+                "y": stack(y),
                 "z": noise_keys(self.seed, [p.position for p in places]),
                 "keys": list(keys),
                 "position": places[0].position if places else -1,
             }
+
+
+def stack(pictures: Sequence[Tensor]) -> Tensor:
+    """`[C,H,W]` each -> `[N,C,H,W]` in channels_last, the order in which decoders write and networks read."""
+    if not pictures:
+        return torch.empty(0)
+    return torch.stack([picture.permute(1, 2, 0) for picture in pictures]).permute(0, 3, 1, 2)
 
 
 def noise_keys(seed: int, positions: list[int]) -> Tensor:
@@ -233,19 +250,24 @@ def in_threads(
 ) -> Callable[[Iterable[list[Any]]], Iterator[list[Any]]]:
     """A stage that maps lists item by item in threads, in order, at most `ahead` items before they are asked for."""
 
+    def some(items: list[Any]) -> list[Any]:
+        return [function(item) for item in items]
+
     def stage(lists: Iterable[list[Any]]) -> Iterator[list[Any]]:
-        pending: deque[list[Any]] = deque()
+        pending: deque[tuple[int, list[Future[list[Any]]]]] = deque()
         in_flight = 0
         pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
         try:
             for items in lists:
-                pending.append([pool.submit(function, item) for item in items])
+                parts = [items[i : i + GRAIN] for i in range(0, len(items), GRAIN)]
+                pending.append((len(items), [pool.submit(some, part) for part in parts]))
                 in_flight += len(items)
                 while in_flight > ahead:
-                    in_flight -= len(pending[0])
-                    yield [future.result() for future in pending.popleft()]
-            while pending:
-                yield [future.result() for future in pending.popleft()]
+                    count, futures = pending.popleft()
+                    in_flight -= count
+                    yield [result for future in futures for result in future.result()]
+            for _, futures in pending:
+                yield [result for future in futures for result in future.result()]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
