@@ -3,13 +3,15 @@
 import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
 
 def machine() -> str:
     """What the figures were measured on."""
-    name = next((x.split(":")[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")), "?")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
         f"{name}, {torch.get_num_threads()} threads{gpu}; torch {torch.__version__}, Python {platform.python_version()}"

@@ -1,7 +1,8 @@
 """Loading for training against a bare JPEG decode loop over the same bytes: `python -m tests.bench.load [SHARDS]`.
 
 All on one core, then on all cores. Loading is everything up to batches: order, read, checksum, decode, cut in two,
-stack, as the edges recipes have it; and the same with the jitter and mirror of the other recipes. Without shards given, it packs 1,000 JPEG pairs of 512x256 cut out of a photograph.
+stack, as the edges recipes have it; and the same with the jitter and mirror of the other recipes. Without shards
+given, it packs 1,000 JPEG pairs of 512x256 cut out of a photograph.
 """
 
 import argparse
