@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--pairs", choices=("left", "right"), default="", help="pictures hold both sides; input is this half"
     )
-    p.add_argument("--reverse", action="store_true", help="of shard sets, translate y -> x")
+    p.add_argument(
+        "--reverse", action=argparse.BooleanOptionalAction, help="of shard sets, translate y -> x (as in training)"
+    )
     p.add_argument("--size", type=_positive, default=0, metavar="N", help="resize to NxN pixels first (as they are)")
     p.add_argument("--batch", type=_positive, default=8, metavar="N", help="changes speed only (%(default)s)")
     stored = p.add_argument_group("how the generator is used, if not as stored with it")
@@ -86,7 +88,8 @@ def work(args: argparse.Namespace) -> int:
     args.checkpoint = generator.find(args.checkpoint)  # once: a run that goes on makes newer ones
     G = prepare(args)
     channels = G.spec.channels[0], G.spec.channels[-1]
-    sources = open_sources(args.inputs, Reader(channels, args.pairs, args.size, args.reverse))
+    reverse = G.spec.reverse if args.reverse is None else args.reverse
+    sources = open_sources(args.inputs, Reader(channels, args.pairs, args.size, reverse))
     check(args, sources, channels)
     result.claim(args.out, args.inputs, overwrite=args.overwrite)
     introduce(G, sources)

@@ -131,15 +131,14 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Generator:
         with safe_open(file, "pt") as opened:
             about = json.loads((opened.metadata() or {})["p2p"])
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file}: no usable generator ({error}); it was cut short, or is none of ours") from error
-    spec = Spec(**{**about["spec"], "channels": tuple(about["spec"]["channels"])})
-    net = spec.build()
-    try:
+        spec = Spec(**about["spec"] | {"channels": tuple(about["spec"]["channels"])})
+        inference = Inference(**about["inference"])
+        net = spec.build()
         load_strict(net, weights)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
-    return Generator(net.to(device).eval(), spec, Inference(**about["inference"]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        what = f"no {error} in its header" if isinstance(error, KeyError) else str(error).replace("\n", "; ")
+        raise ValueError(f"{file}: no usable generator ({what}); it was cut short, or is none of ours") from error
+    return Generator(net.to(device).eval(), spec, inference)
 
 
 def find(path: Path) -> Path:

@@ -1,26 +1,21 @@
 """Pictures for a generator: files, folders and shard sets, one at a time, as uint8 input and target."""
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from p2p.data.augment import Augment
+from p2p.data.encoded import EXTENSIONS, decode, on_white
 from p2p.data.format import INDEX
 from p2p.data.reader import ShardSet
-
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""What is taken out of a folder; a file that is named is tried whatever it is called."""
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 Sides = tuple[Tensor, Tensor | None]
 """Input and, where it is known, target: uint8 `[C,H,W]` of one size."""
@@ -61,7 +56,7 @@ class Reader:
             data = path.read_bytes()
         except OSError as error:
             raise ValueError(f"cannot be read ({error.strerror})") from error
-        return name, *self.sized(*self.sides(decode(data)))
+        return name, *self.sized(*self.sides(ImageOps.exif_transpose(decode(data))))
 
     def sample(self, shards: ShardSet, prefix: str, at: tuple[int, int]) -> tuple[str, Tensor, Tensor]:
         """See `Entry.read`; `at` is the shard and the number in it."""
@@ -100,40 +95,10 @@ class Reader:
         return x, None if y is None else resized
 
 
-def decode(data: bytes) -> Image.Image:
-    """The first frame, upright.
-
-    Raises:
-        ValueError: it is no picture, damaged, or has more than 8 bits a channel.
-    """
-    if not data:
-        raise ValueError("empty file (0 bytes)")
-    try:
-        image: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
-        deep = image.mode.startswith(("I", "F")) or _has_16_bits(image)
-        upright = ImageOps.exif_transpose(image)  # decodes, too
-    except UnidentifiedImageError as error:
-        raise ValueError("not an image") from error
-    except Exception as error:  # PIL's readers raise whatever a damaged file makes them raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"cannot be decoded ({reason})") from error
-    if deep:
-        raise ValueError("16-bit pictures are not supported; convert it to 8 bits")
-    return upright
-
-
-def _has_16_bits(image: Image.Image) -> bool:
-    # PIL cuts 16-bit colour down to RGB without a word; only the raw mode tells. BGR;16 is 5-6-5 bits.
-    return re.search(r"(?<!BGR);16", str(getattr(image, "tile", ""))) is not None
-
-
 def pixels(image: Image.Image, channels: int) -> Tensor:
     """A picture of any 8-bit mode -> uint8 `[channels,H,W]`, 1 (gray) or 3 (RGB); on white where transparent, as
     the packer has it."""
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    values = np.array(image.convert("L" if channels == 1 else "RGB"))
+    values = np.array(on_white(image).convert("L" if channels == 1 else "RGB"))
     return torch.from_numpy(values).reshape(image.height, image.width, channels).permute(2, 0, 1).contiguous()
 
 

@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from p2p.data.encoded import EXTENSIONS
 from p2p.data.reader import in_threads
 from p2p.data.views import to_float, to_uint8
 from p2p.generator import Generator
-from p2p.pictures import EXTENSIONS, Entry
+from p2p.pictures import Entry
 from p2p.result import KINDS, write_png
 
 THREADS = 2

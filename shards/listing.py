@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from shards.pictures import EXTENSIONS
+from p2p.data.encoded import EXTENSIONS
 from shards.writer import tar_header
 
 SPLITS = ("train", "val", "test")

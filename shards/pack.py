@@ -15,11 +15,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from p2p.data.encoded import EXTENSIONS
 from p2p.data.format import INDEX, Index, ShardInfo, check_shards, read_index
 from shards.arguments import Arguments, parse
 from shards.edges import load_canny
 from shards.listing import Bad, Listing, Sample, find_splits, list_samples
-from shards.pictures import EXTENSIONS
 from shards.plan import PLAN, REPORT, Plan, cut, difference, fingerprint, load_plan
 from shards.sources import Good, Settings, check, members, side_size
 from shards.work import progress, workers

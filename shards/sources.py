@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from p2p.data.encoded import decode
 from p2p.data.format import Layout
 from shards.edges import draw_edges
 from shards.listing import File, Sample
-from shards.pictures import Picture, decode, look, plain, png
+from shards.pictures import Picture, look, plain, png
 from shards.writer import tar_sample
 
 Form = Literal["pairs", "folders", "photos"]

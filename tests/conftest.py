@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,12 +43,11 @@ def shard_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "set"
 
 
-@pytest.fixture
-def config_file(tmp_path: Path, shard_folder: Path) -> Path:
-    """A small experiment in float32: 32 pixels, batch 4, 2 epochs of 24 pairs."""
-    tree = {
+def small_tree(shards: Path) -> dict[str, Any]:
+    """Settings of a small experiment in float32: 32 pixels, batch 4, 2 epochs of 24 pairs."""
+    return {
         "data": {
-            "train": str(shard_folder / "train"), "val": str(shard_folder / "val"),
+            "train": str(shards / "train"), "val": str(shards / "val"),
             "batch": 4, "load": 36, "crop": 32, "mirror": True,
         },
         "G": {"name": "unet", "size": 16, "width": 4, "group": 2},
@@ -56,6 +56,11 @@ def config_file(tmp_path: Path, shard_folder: Path) -> Path:
         "engine": {"precision": "fp32"},
         "every": {"log": 8, "validate": 24, "pictures": 24, "save": 24},
     }  # fmt: skip
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, shard_folder: Path) -> Path:
+    """A file with the settings of `small_tree`."""
     path = tmp_path / "small.yaml"
-    path.write_text(json.dumps(tree))  # JSON is YAML
+    path.write_text(json.dumps(small_tree(shard_folder)))  # JSON is YAML
     return path

@@ -23,7 +23,7 @@ from p2p.build import plan
 from p2p.data.views import to_float
 from p2p.run import Run
 from shards import pack
-from tests.conftest import write_pairs
+from tests.conftest import small_tree, write_pairs
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,20 +63,6 @@ def finished(tmp_path_factory, shard_folder):
     )
     assert done.returncode == 0, done.stderr
     return root / "run", config, done.stdout
-
-
-def small_tree(shards):
-    return {
-        "data": {
-            "train": str(shards / "train"), "val": str(shards / "val"),
-            "batch": 4, "load": 36, "crop": 32, "mirror": True,
-        },
-        "G": {"name": "unet", "size": 16, "width": 4, "group": 2},
-        "D": {"name": "patch", "field": 16, "width": 4, "group": 2},
-        "schedule": {"name": "linear", "epochs": 1, "decay": 1},
-        "engine": {"precision": "fp32"},
-        "every": {"log": 8, "validate": 24, "pictures": 24, "save": 24},
-    }  # fmt: skip
 
 
 def test_says_what_it_does(finished):
