@@ -13,11 +13,12 @@ from p2p import config as conf
 from p2p import schedule
 from p2p.data.augment import Augment
 from p2p.data.order import Order, Sequential, rank_slice
-from p2p.data.reader import Holes, ShardSet, Stream
+from p2p.data.reader import Holes, Stream
+from p2p.data.shardset import ShardSet
 from p2p.engine import Engine
 from p2p.generator import Spec
 from p2p.networks import NETWORKS
-from p2p.networks.norm import init_normal
+from p2p.strict import checked
 from p2p.tasks import TASKS
 from p2p.tasks.pix2pix import Pix2Pix
 
@@ -102,12 +103,12 @@ class Plan:
 
     def engines(self, device: torch.device) -> dict[str, Engine]:
         """The networks with their first weights, the same on every rank, each in its engine."""
-        c, weights = self.config, torch.Generator().manual_seed(self.config.seed)
-        engines = {}
-        for name, spec in self.networks.items():
-            net = spec.build(name)
-            init_normal(net, weights)
-            engines[name] = Engine(
+        c = self.config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(c.seed)
+            nets = {name: spec.build(name) for name, spec in self.networks.items()}
+        return {
+            name: Engine(
                 net,
                 device=device,
                 lr=c.optimizer.lr,
@@ -117,7 +118,8 @@ class Plan:
                 compile=c.engine.compile,
                 recompute=name == "G" and 0 < c.data.micro < max(self.shares),
             )
-        return engines
+            for name, net in nets.items()
+        }
 
 
 def plan(config: conf.Config, world: int, device: torch.device) -> Plan:
@@ -129,7 +131,7 @@ def plan(config: conf.Config, world: int, device: torch.device) -> Plan:
     if config.task.name not in TASKS:
         raise ValueError(f"task.name: no task '{config.task.name}'; there are {', '.join(TASKS)}")
     constructor = TASKS[config.task.name]
-    task = constructor(**conf.checked(constructor, config.task.settings, "task"))
+    task = constructor(**checked(constructor, config.task.settings, "task"))
     train = ShardSet(config.data.train, config.data.reverse)
     val = ShardSet(config.data.val, config.data.reverse) if config.data.val else None
     if val and val.channels != train.channels:

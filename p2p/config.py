@@ -1,27 +1,14 @@
-"""Settings: dataclasses are the schema, a YAML file says what differs, and every mistake is one line."""
+"""The settings of an experiment: these dataclasses are the schema, a YAML file says what differs."""
 
-import difflib
-import inspect
-import json
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import field, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, dataclass_transform, get_type_hints
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
-from pydantic.dataclasses import dataclass
+from pydantic import Field, TypeAdapter
 
-T = TypeVar("T")
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-@dataclass_transform(frozen_default=True, kw_only_default=True)
-def settings(cls: type[T]) -> type[T]:
-    """A frozen dataclass that checks types and names strictly."""
-    return dataclass(config=STRICT, frozen=True, kw_only=True)(cls)  # type: ignore[return-value]
-
+from p2p.strict import parse, set_value, settings, validated
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -162,11 +149,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         text = Path(path).read_text()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); give a file of configs/") from error
-    tree = _parse(text, str(path))
+    tree = parse(text, str(path))
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: holds no settings; see configs/ for examples")
     for override in overrides:
-        _override(tree, override)
+        set_value(tree, override)
     return from_tree(tree, str(path))
 
 
@@ -182,9 +169,9 @@ def from_tree(tree: dict[str, Any], where: str = "config") -> Config:
             values = dict(tree[part])
             tree[part] = {"name": values.pop("name", DEFAULTS[part]), "settings": values}
     try:
-        return TypeAdapter(Config).validate_json(json.dumps(tree))
-    except ValidationError as error:
-        raise ValueError(f"{where}: {_one_line(error, Config)}") from error
+        return validated(Config, tree)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def to_tree(config: Config) -> dict[str, Any]:
@@ -198,84 +185,3 @@ def to_tree(config: Config) -> dict[str, Any]:
 def dump(config: Config) -> str:
     """YAML of every setting, defaults included."""
     return yaml.safe_dump(to_tree(config), sort_keys=False)
-
-
-def checked(constructor: Callable[..., Any], given: dict[str, Any], where: str) -> dict[str, Any]:
-    """Check settings against a constructor's keyword-only parameters: its signature is the schema.
-
-    Raises:
-        ValueError: one line that names the setting as `where.name`.
-    """
-    hints = get_type_hints(vars(constructor)["__init__"] if isinstance(constructor, type) else constructor)
-    parameters = [p for p in inspect.signature(constructor).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    types: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in parameters}
-    model = create_model("Settings", __config__=STRICT, **types)
-    try:
-        valid = model.model_validate_json(json.dumps(given))
-    except ValidationError as error:
-        raise ValueError(_one_line(error, model, f"{where}.")) from error
-    return {name: getattr(valid, name) for name in given}
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, but `1e-4` is a number, and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.MarkedYAMLError(problem=f"'{twice[0]}' is given twice", problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{where}{line}: not valid YAML ({error.problem})") from error
-
-
-def _override(tree: dict[str, Any], override: str) -> None:
-    name, equals, value = override.partition("=")
-    if not equals or not name:
-        raise ValueError(f"--set {override}: write it as section.name=value, for example data.batch=8")
-    *sections, last = name.split(".")
-    for section in sections:
-        tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
-            raise ValueError(f"--set {override}: {section} is a value, not a section")
-    tree[last] = _parse(value, f"--set {override}")
-
-
-def _one_line(error: ValidationError, schema: Any, prefix: str = "") -> str:
-    """The first mistake of a validation as `section.name: what; remedy`."""
-    unknown = ("unexpected_keyword_argument", "extra_forbidden")
-    first = min(error.errors(), key=lambda e: e["type"] not in unknown)  # a misspelt name also leaves one missing
-    location = [str(part) for part in first["loc"] if part != "settings"]
-    name = prefix + ".".join(location)
-    if first["type"] in unknown:
-        valid = _names(schema, location[:-1])
-        near = difflib.get_close_matches(location[-1], valid, 1, 0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"valid are {', '.join(valid)}"
-        return f"{name}: unknown setting; {hint}"
-    if first["type"] in ("missing", "missing_argument"):
-        return f"{name}: missing; it has no default"
-    quote = (
-        "; YAML reads no, off, yes and on as booleans, quotes keep the word" if isinstance(first["input"], bool) else ""
-    )
-    got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r}{quote})"
-    return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}{got}"
-
-
-def _names(schema: Any, location: list[str]) -> list[str]:
-    """Valid names at a place in the schema."""
-    for step in location:
-        schema = get_type_hints(schema)[step]
-    return [f.name for f in fields(schema)] if is_dataclass(schema) else list(schema.model_fields)

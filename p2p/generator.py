@@ -8,15 +8,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from p2p.config import Inference, checked
+from p2p.config import Inference
+from p2p.data.views import pixels, to_float, to_uint8
 from p2p.engine import load_strict
 from p2p.networks import NETWORKS
 from p2p.networks.norm import GroupedBatchNorm, set_statistics
+from p2p.strict import checked
 
 FILE = "generator.safetensors"
 
@@ -37,7 +40,7 @@ class Spec:
     """Trained y -> x, where the shards say x -> y."""
 
     def build(self, where: str = "G") -> nn.Module:
-        """The network with PyTorch's weights; `where` names it in errors.
+        """The network with its first weights; `where` names it in errors.
 
         Raises:
             ValueError: the name or a setting is unknown, or a value is none that the network takes.
@@ -83,6 +86,11 @@ class Generator:
             return self.net(padded, self.noise(len(x)))[..., :H, :W].float()
         finally:
             self.net.train(training)
+
+    def picture(self, image: Image.Image) -> Image.Image:
+        """Translate one picture of any size and mode; transparent parts are taken for white."""
+        y = self(to_float(pixels(image, self.spec.channels[0])[None]))
+        return Image.fromarray(to_uint8(y)[0].permute(1, 2, 0).squeeze(-1).cpu().numpy())
 
     def padded(self, side: int) -> int:
         """The side that the network gets for a picture of `side` pixels."""

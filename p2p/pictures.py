@@ -7,15 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from p2p.data.augment import Augment
-from p2p.data.encoded import EXTENSIONS, decode, on_white
+from p2p.data.encoded import EXTENSIONS, decode
 from p2p.data.format import INDEX
-from p2p.data.reader import ShardSet
+from p2p.data.shardset import ShardSet
+from p2p.data.views import pixels
 
 Sides = tuple[Tensor, Tensor | None]
 """Input and, where it is known, target: uint8 `[C,H,W]` of one size."""
@@ -93,13 +92,6 @@ class Reader:
         resize = Augment(self.size, self.size, mirror=False, train=False)
         x, resized = resize(x, x[:0] if y is None else y, 0)
         return x, None if y is None else resized
-
-
-def pixels(image: Image.Image, channels: int) -> Tensor:
-    """A picture of any 8-bit mode -> uint8 `[channels,H,W]`, 1 (gray) or 3 (RGB); on white where transparent, as
-    the packer has it."""
-    values = np.array(on_white(image).convert("L" if channels == 1 else "RGB"))
-    return torch.from_numpy(values).reshape(image.height, image.width, channels).permute(2, 0, 1).contiguous()
 
 
 def measure(picture: Tensor) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from p2p import config as conf
 from p2p.networks import PatchGAN, UNet
+from p2p.strict import checked
 from p2p.tasks import Pix2Pix
 
 BASE = "data: {train: shards}\n"
@@ -86,7 +87,7 @@ def test_a_missing_file_is_one_line(tmp_path):
 )
 def test_a_constructor_is_its_own_schema(constructor, given, says):
     with pytest.raises(ValueError, match=r".+") as error:
-        conf.checked(constructor, given, "G")
+        checked(constructor, given, "G")
     assert str(error.value).startswith(says)
 
 
@@ -102,9 +103,9 @@ def test_the_six_recipes_are_there():
 def test_every_recipe_loads_and_names_its_source(path):
     config = conf.load(path)
     assert "1611.07004" in path.read_text()
-    conf.checked(UNet, config.G.settings, "G")
-    conf.checked(PatchGAN, config.D.settings, "D")
-    Pix2Pix(**conf.checked(Pix2Pix, config.task.settings, "task"))
+    checked(UNet, config.G.settings, "G")
+    checked(PatchGAN, config.D.settings, "D")
+    Pix2Pix(**checked(Pix2Pix, config.task.settings, "task"))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from PIL import Image
 from p2p.data import format as form
 from p2p.data.augment import Augment
 from p2p.data.order import Order, Sequential
-from p2p.data.reader import Holes, ShardSet, Stream
+from p2p.data.reader import Holes, Stream
+from p2p.data.shardset import ShardSet
 from tests.conftest import pair
 
 

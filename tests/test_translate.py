@@ -20,7 +20,7 @@ from p2p import gallery
 from p2p.config import Inference
 from p2p.data.augment import Augment
 from p2p.data.format import Index, read_index
-from p2p.data.reader import ShardSet
+from p2p.data.shardset import ShardSet
 from p2p.data.views import to_float, to_uint8
 from p2p.evaluate import l1
 from p2p.generator import Generator, Spec, load

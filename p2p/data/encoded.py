@@ -1,4 +1,4 @@
-"""Encoded pictures as they come from a file: decoded in full, or the reason why not. No torch: the packer is here too."""
+"""Encoded pictures as they come from a file: decoded in full, or the reason why not. No torch, for the packer."""
 
 import re
 from io import BytesIO

@@ -88,7 +88,7 @@ def set_statistics(net: nn.Module, statistics: Statistics) -> None:
             module.statistics = statistics
 
 
-def init_normal(net: nn.Module, generator: torch.Generator) -> None:
+def init_normal(net: nn.Module, generator: torch.Generator | None = None) -> None:
     """Weights N(0, 0.02), norm scales N(1, 0.02), biases and shifts 0 (Isola et al. 2017, appendix 6.2)."""
     for module in net.modules():
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)

@@ -5,7 +5,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from p2p.networks.norm import NormName, make_norm
+from p2p.networks.norm import NormName, init_normal, make_norm
 
 Field = Literal[1, 16, 34, 70, 142, 286]
 STRIDED = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
@@ -47,6 +47,7 @@ class PatchGAN(nn.Module):
             for k in range(len(strides))  # the first is never normed
         )
         self.last = nn.Conv2d(c[-1], 1, kernel, 1, padding, bias=bool(n) or norm == "none")
+        init_normal(self)
 
     def forward(self, xy: Tensor) -> Tensor:
         """`[N,C,H,W]` in [-1, 1] -> logits `[N,1,h,w]`, one a patch; no sigmoid."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from p2p.networks.norm import NormName, make_norm
+from p2p.networks.norm import NormName, init_normal, make_norm
 from p2p.noise import Dropout
 
 Placement = Literal["paper", "port", "none"]
@@ -57,6 +57,7 @@ class UNet(nn.Module):
             noise = Dropout(0.5, salt=k) if k in dropped else None
             up.append(Up(c[k] * joined, c_up[k - 1], norm if k > 1 else "none", group, noise))
         self.down, self.up = nn.ModuleList(down), nn.ModuleList(reversed(up))
+        init_normal(self)
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         """`x` float `[N,C,H,W]` in [-1, 1], H and W multiples of `size`; `z` int64 `[N]`, the keys of the dropout

@@ -18,7 +18,8 @@ from torchvision.io import decode_image
 from p2p.data import format as form
 from p2p.data.augment import Augment
 from p2p.data.order import Order
-from p2p.data.reader import Holes, ShardSet, Stream
+from p2p.data.reader import Holes, Stream
+from p2p.data.shardset import ShardSet
 from shards import pack
 from tests.bench import alternate, machine, median
 
