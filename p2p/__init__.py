@@ -15,7 +15,7 @@ _PUBLIC = {
     "load": "p2p.generator",
     "Generator": "p2p.generator",
     "Engine": "p2p.engine",
-    "train": "p2p.train",
+    "train": "p2p.loop",
     "Pix2Pix": "p2p.tasks",
     "UNet": "p2p.networks",
     "PatchGAN": "p2p.networks",

@@ -17,7 +17,7 @@ from p2p.build import Plan
 from p2p.data.views import to_float, to_uint8
 from p2p.generator import FILE, Generator
 from p2p.log import Log
-from p2p.train import Chore, train
+from p2p.loop import Chore, train
 
 PICTURES = 8
 """Validation pairs in the picture grid."""

@@ -8,10 +8,10 @@ from p2p import dist
 from p2p.data.order import rank_slice
 from p2p.data.reader import noise_keys
 from p2p.engine import Engine
+from p2p.loop import train
 from p2p.networks import PatchGAN, UNet
 from p2p.networks.norm import init_normal
 from p2p.tasks import Pix2Pix
-from p2p.train import train
 from tests.ranks import run_ranks
 
 BATCH, STEPS, SIDE = 4, 3, 32

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from p2p.engine import Engine
+from p2p.loop import train
 from p2p.networks import PatchGAN, UNet
 from p2p.networks.norm import init_normal
 from p2p.tasks import Pix2Pix
-from p2p.train import train
 
 STEPS = 6
 

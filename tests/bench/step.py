@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from p2p.engine import Engine
+from p2p.loop import train
 from p2p.networks import PatchGAN, UNet
 from p2p.networks.norm import GroupedBatchNorm
 from p2p.noise import Dropout
 from p2p.tasks import Pix2Pix
-from p2p.train import train
 from tests.bench import alternate, machine, median
 
 BATCH, SIDE = 4, 256

@@ -1,0 +1,115 @@
+"""The architecture as a test: who may import whom, what may be touched where, and that the README's tree is true."""
+
+import ast
+import re
+import subprocess
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [p for room in ("launch", "p2p", "shards") for p in sorted((ROOT / room).rglob("*.py"))]
+
+MAY_IMPORT = {
+    "launch": {"p2p"},
+    "shards": {"shards", "p2p.data.format", "p2p.data.encoded"},
+    "p2p.data": {"p2p.data"},
+    "p2p.networks": {"p2p.networks", "p2p.noise"},
+    "p2p.tasks": {"p2p.tasks", "p2p.losses"},
+    "p2p.losses": {"p2p.noise"},
+    "p2p.noise": set(),
+    "p2p.engine": set(),
+    "p2p.schedule": set(),
+    "p2p.strict": set(),
+    "p2p.config": {"p2p.strict"},
+    "p2p.dist": set(),
+    "p2p": {"p2p"},
+}
+"""Room -> what of ours it may import; the longest name that fits decides."""
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def inside(name: str, rooms: set[str]) -> bool:
+    return any(name == room or name.startswith(room + ".") for room in rooms)
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of ours that a file imports; `from a import b` counts as a.b where that is a module."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                exists = (ROOT / whole.replace(".", "/")).with_suffix(".py").is_file()
+                found.add(whole if exists else str(node.module))
+    return {name for name in found if name.split(".")[0] in ("launch", "p2p", "shards", "tests")}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module)
+def test_imports_go_one_way(path):
+    name = module(path)
+    room = max((room for room in MAY_IMPORT if inside(name, {room})), key=len)
+    wrong = {other for other in imports(path) if not inside(other, MAY_IMPORT[room])}
+    assert not wrong, f"{name} imports {wrong}"
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(ROOT / "p2p")], ids=module)
+def test_the_library_leaves_the_process_alone(path):
+    """No argv, no environment, no printing, no exit: a notebook may call it twice."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            touched = f"{node.value.id}.{node.attr}"
+            assert touched not in ("sys.argv", "sys.exit"), f"{path}:{node.lineno}"
+            assert touched != "os.environ" or path.name == "dist.py", f"{path}:{node.lineno}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("print", "exit", "input"), f"{path}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module)
+def test_no_pickle(path):
+    text = path.read_text()
+    assert "import pickle" not in text
+    assert "torch.load(" not in text
+    assert not re.search(r"np\.load\((?!.*allow_pickle=False)", text)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module)
+def test_public_functions_are_documented(path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), f"{path} does not say what it holds"
+    assert len(path.read_text().splitlines()) <= 250, f"{path} has two jobs"
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 100, f"{path}:{node.lineno} {node.name} is long"
+
+
+def test_packing_needs_no_torch():
+    code = "import sys, shards.pack; assert 'torch' not in sys.modules and 'skimage' not in sys.modules"
+    assert subprocess.run([str(Path(__import__("sys").executable)), "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_console_scripts_are_the_modules_mains():
+    ours = {e.name: e for e in entry_points(group="console_scripts") if e.name.startswith("p2p-")}
+    assert set(ours) == {"p2p-train", "p2p-translate", "p2p-pack"}
+    for entry in ours.values():
+        assert callable(entry.load())
+
+
+def test_the_readme_lists_every_file():
+    text = (ROOT / "README.md").read_text()
+    for path in [*SOURCES, *(ROOT / "configs").glob("*.yaml")]:
+        if path.name != "__init__.py":
+            assert re.search(rf"\b{re.escape(path.name)}\b", text), f"README.md's tree lacks {path.relative_to(ROOT)}"
+
+
+def test_the_readmes_links_exist():
+    prose = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    for link in re.findall(r"\]\((?!http)([^)#]+)", prose):
+        assert (ROOT / link).exists(), link
