@@ -23,14 +23,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 trained, 1 a loss was not finite, 2 a mistake in what was given (one line on stderr)."""
+    """Exit codes: 0 trained, 1 a loss was not finite, 2 a mistake in what was given (one line on stderr), 130 stopped."""
     args = parser().parse_args(argv)
     device = dist.device()
     try:
         config = conf.load(args.config, args.overrides)
         made = plan(config, dist.world(), device)
         changed = difference(args.run, config)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return fail(error, everyone=False)
     if dist.main():
         introduce(made, args.run, changed)
@@ -57,8 +57,11 @@ def work(made: Plan, folder: Path) -> int:
             run.say(f"resuming after {run.images:,} images")
         run.go()
         return 0
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return fail(error)
+    except KeyboardInterrupt:
+        print(f"p2p-train: interrupted; the same command goes on from the last checkpoint in {folder}", file=sys.stderr)
+        return 130
     except NonFiniteError as error:
         say(f"p2p-train: {error}; the last good checkpoint in {folder} stays")
         return 1
@@ -71,10 +74,10 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def fail(error: ValueError, *, everyone: bool = True) -> int:
+def fail(error: Exception, *, everyone: bool = True) -> int:
     """One line on stderr; what every rank finds alike is said by the main one only."""
     if everyone or dist.main():
-        print(f"p2p-train: {error}", file=sys.stderr, flush=True)
+        print(f"p2p-train: {error}".replace("\n", "; "), file=sys.stderr, flush=True)
     return 2
 
 

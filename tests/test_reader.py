@@ -177,6 +177,12 @@ def test_more_holes_than_allowed_stop_with_the_list(damaged):
         read(stream(ShardSet(str(folder)), allowed=2, report=lambda line: None), 0, 24)
 
 
+def rename(folder, name):
+    """Have the index call the first shard something else."""
+    text = (folder / "index.json").read_text()
+    (folder / "index.json").write_text(text.replace("shard-000000.tar", name))
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-512])
 
@@ -189,6 +195,8 @@ def cut(path):
         (lambda d: (d / "index.json").unlink(), "no index.json here"),
         (lambda d: (d / "index.json").write_text("{"), "index.json: not a usable index"),
         (lambda d: (d / "index.json").write_text("[]"), "index.json: not a usable index"),
+        (lambda d: rename(d, "../shard-000000.tar"), "names '../shard-000000.tar', which is no file of this folder"),
+        (lambda d: rename(d, "/etc/passwd"), "names '/etc/passwd', which is no file of this folder"),
         (lambda d: cut(d / "shard-000000.npy"), "shard-000000.npy: cannot be read"),
         (lambda d: shutil.copy(d / "shard-000003.npy", d / "shard-000000.npy"), "shard-000000.npy: holds"),
         (lambda d: np.save(d / "shard-000000.npy", np.asarray([{}])), "shard-000000.npy: cannot be read"),

@@ -88,6 +88,8 @@ def read_index(folder: str | Path) -> Index:
             smallest=tuple(raw["smallest"]), largest=tuple(raw["largest"]),
             shards=tuple(ShardInfo(**shard) for shard in raw["shards"]),
         )  # fmt: skip
+        if strange := [shard.name for shard in index.shards if Path(shard.name).name != shard.name]:
+            raise ValueError(f"names {strange[0]!r}, which is no file of this folder")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a usable index ({error}); pack the set again") from error
     if index.samples != raw["samples"] or not index.samples:
