@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 trained, 1 a loss was not finite, 2 a mistake in what was given (one line on stderr), 130 stopped."""
+    """Exit codes: 0 trained, 1 a loss was not finite, 2 a mistake in what was given (one line), 130 interrupted."""
     args = parser().parse_args(argv)
     device = dist.device()
     try:
