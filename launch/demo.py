@@ -21,8 +21,8 @@ CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 TRAIN, VAL = "motorcycle_left", "motorcycle_right"
 """Photographs that come with scikit-image: a scene as the two eyes of a stereo camera saw it. What is learnt from one
 can so be tried on another that shows the same things, moved by up to 70 pixels."""
-SIDE, STRIDE = 192, 32
-"""Crops of the photographs, pixels; training cuts its 128 out of them at random."""
+SIDE = 128
+"""Of the pictures that are trained on, pixels."""
 IMAGES = 5000
 """Images that are trained on."""
 WORKERS = 2
@@ -92,15 +92,15 @@ def pack_command(data: Path | None, side: str | None, out: Path) -> list[str]:
 
 
 def cut_photographs(folder: Path) -> None:
-    """Overlapping crops of one photograph for training, crops side by side of the other for validation."""
+    """Crops of one photograph, out of which training cuts at random places; of the other, validation crops."""
     import skimage.data
 
-    for part, name, stride in (("train", TRAIN, STRIDE), ("val", VAL, SIDE // 3)):
+    for part, name, side, stride in (("train", TRAIN, 192, 32), ("val", VAL, SIDE, SIDE // 2)):
         photo = Image.open(Path(skimage.data.__file__).parent / f"{name}.png").convert("RGB")
         (folder / part).mkdir(parents=True)
-        for top in range(0, photo.height - SIDE + 1, stride):
-            for left in range(0, photo.width - SIDE + 1, stride):
-                crop = photo.crop((left, top, left + SIDE, top + SIDE))
+        for top in range(0, photo.height - side + 1, stride):
+            for left in range(0, photo.width - side + 1, stride):
+                crop = photo.crop((left, top, left + side, top + side))
                 crop.save(folder / part / f"{name}_{top:03d}_{left:03d}.png")
 
 

@@ -47,7 +47,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--reverse", action=argparse.BooleanOptionalAction, help="of shard sets, translate y -> x (as in training)"
     )
-    p.add_argument("--size", type=_positive, default=0, metavar="N", help="resize to NxN pixels first (as they are)")
+    p.add_argument(
+        "--size",
+        type=_positive,
+        default=0,
+        metavar="N",
+        help="resize to NxN pixels first (pictures as they are, shards as in training)",
+    )
     p.add_argument("--batch", type=_positive, default=8, metavar="N", help="changes speed only (%(default)s)")
     stored = p.add_argument_group("how the generator is used, if not as stored with it")
     stored.add_argument("--dropout", choices=("on", "off"))
@@ -89,7 +95,8 @@ def work(args: argparse.Namespace) -> int:
     G = prepare(args)
     channels = G.spec.channels[0], G.spec.channels[-1]
     reverse = G.spec.reverse if args.reverse is None else args.reverse
-    sources = open_sources(args.inputs, Reader(channels, args.pairs, args.size, reverse))
+    shard_size = args.size or (G.spec.crop if G.spec.resized else 0)  # shards as validation had them
+    sources = open_sources(args.inputs, Reader(channels, args.pairs, args.size, shard_size, reverse))
     check(args, sources, channels)
     result.claim(args.out, args.inputs, overwrite=args.overwrite)
     introduce(G, sources)

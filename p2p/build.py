@@ -148,7 +148,8 @@ def _spec(config: conf.Config, name: str, channels: tuple[int, ...]) -> Spec:
     part: conf.Part = getattr(config, name)
     if part.name not in NETWORKS:
         raise ValueError(f"{name}.name: no network '{part.name}'; there are {', '.join(NETWORKS)}")
-    return Spec(part.name, part.settings, channels, config.data.crop, config.data.reverse)
+    d = config.data
+    return Spec(part.name, part.settings, channels, d.crop, d.load > 0, d.reverse)
 
 
 def _check_batch(plan: Plan, device: torch.device) -> None:

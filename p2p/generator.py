@@ -36,6 +36,8 @@ class Spec:
     """In and, for a generator, out: of x and of y."""
     crop: int
     """Side of the pictures, pixels."""
+    resized: bool = False
+    """They were resized to this side or, with jitter, a little more; not cut out as they were."""
     reverse: bool = False
     """Trained y -> x, where the shards say x -> y."""
 

@@ -40,13 +40,15 @@ class Reader:
     Args:
         channels: of input and target, each 1 or 3; a file is brought to them, a shard set has them.
         pairs: which half of a file is the input; empty: the file is the input, and there is no target.
-        size: side in pixels that both are resized to; 0: as they are.
+        size: side in pixels that the sides of a file are resized to; 0: as they are.
+        shard_size: the same for those of a shard set.
         reverse: a shard set's y is the input.
     """
 
     channels: tuple[int, int]
     pairs: Literal["", "left", "right"] = ""
     size: int = 0
+    shard_size: int = 0
     reverse: bool = False
 
     def file(self, path: Path, name: str) -> tuple[str, Tensor, Tensor | None]:
@@ -55,12 +57,12 @@ class Reader:
             data = path.read_bytes()
         except OSError as error:
             raise ValueError(f"cannot be read ({error.strerror})") from error
-        return name, *self.sized(*self.sides(ImageOps.exif_transpose(decode(data))))
+        return name, *resized(*self.sides(ImageOps.exif_transpose(decode(data))), self.size)
 
     def sample(self, shards: ShardSet, prefix: str, at: tuple[int, int]) -> tuple[str, Tensor, Tensor]:
         """See `Entry.read`; `at` is the shard and the number in it."""
         key, x, y = shards.read(*at)
-        x, target = self.sized(x, y)
+        x, target = resized(x, y, self.shard_size)
         assert target is not None
         return prefix + key, x, target
 
@@ -79,19 +81,20 @@ class Reader:
         x, y = halves if self.pairs == "left" else halves[::-1]
         return pixels(x, self.channels[0]), pixels(y, self.channels[1])
 
-    def sized(self, x: Tensor, y: Tensor | None) -> Sides:
-        """Resize both sides as validation does.
 
-        Raises:
-            ValueError: they differ in size.
-        """
-        if y is not None and x.shape[1:] != y.shape[1:]:
-            raise ValueError(f"input and target are {measure(x)} and {measure(y)} pixels; they must be of one size")
-        if not self.size:
-            return x, y
-        resize = Augment(self.size, self.size, mirror=False, train=False)
-        x, resized = resize(x, x[:0] if y is None else y, 0)
-        return x, None if y is None else resized
+def resized(x: Tensor, y: Tensor | None, size: int) -> Sides:
+    """Resize both sides to `size` x `size` pixels as validation does; 0: leave them.
+
+    Raises:
+        ValueError: they differ in size.
+    """
+    if y is not None and x.shape[1:] != y.shape[1:]:
+        raise ValueError(f"input and target are {measure(x)} and {measure(y)} pixels; they must be of one size")
+    if not size:
+        return x, y
+    resize = Augment(size, size, mirror=False, train=False)
+    x, target = resize(x, x[:0] if y is None else y, 0)
+    return x, None if y is None else target
 
 
 def measure(picture: Tensor) -> str:
