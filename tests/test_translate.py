@@ -1,5 +1,6 @@
 """Translation: the picture is G's and nobody else's, nothing is lost or escapes, and the page can be looked at."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -213,6 +214,18 @@ def test_a_shard_set_knows_its_sides(tmp_path: Path, G: Generator, shard_set: Pa
     batch = {"x": torch.stack([s[1] for s in samples]), "y": torch.stack([s[2] for s in samples])}
     told = [row["l1"] for row in result(tmp_path / "out")["translated"]]
     assert np.mean(told) == pytest.approx(l1(G, [{**batch, "keys": samples}]), abs=1e-6)
+
+
+def test_shards_are_taken_as_validation_took_them(tmp_path: Path, G: Generator, shard_set: Path) -> None:
+    """Resized to the crop where training resized; and the direction is the one that was trained."""
+    spec = dataclasses.replace(G.spec, crop=24, resized=True, reverse=True)
+    Generator(G.net, spec, G.inference).save(tmp_path / "generator.safetensors")
+    assert translate(tmp_path, shard_set) == 0
+    _, x, _ = ShardSet(str(shard_set), reverse=True).read(0, 0)
+    assert opened(next((tmp_path / "out/input/sub").glob("*.png"))).shape == (3, 24, 24)
+    again, _ = Augment(24, 24, mirror=False, train=False)(x, x, 0)
+    key = ShardSet(str(shard_set)).read(0, 0)[0]
+    assert torch.equal(opened(tmp_path / f"out/input/{key}.png"), again)
 
 
 def test_a_damaged_sample_is_named_and_the_others_done(
