@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from p2p.checkpoint import newest
 from p2p.config import Inference
 from p2p.data.views import pixels, to_float, to_uint8
 from p2p.engine import load_strict
@@ -157,8 +158,6 @@ def find(path: Path) -> Path:
     Raises:
         ValueError: there is none.
     """
-    from p2p.checkpoint import newest
-
     if path.is_dir() and (path / "checkpoints").is_dir():
         path = newest(path) or path
     file = path / FILE if path.is_dir() else path

@@ -15,7 +15,7 @@ class GroupedBatchNorm(nn.Module):
 
     In training each run of `group` images has its own mean and variance, so that 64 images on one GPU and 4 images
     on each of 16 are the same mathematics. In evaluation an image is normalised alone (`statistics` "batch", the
-    paper's test mode: section 3.4 of Isola et al. 2017 with batch 1) or by the stored averages ("running"), so a
+    paper's test mode: section 3.3 of Isola et al. 2017 with batch 1) or by the stored averages ("running"), so a
     picture never depends on its neighbours. The averages are not gathered during training: `calibrate` in
     `p2p.generator` measures them for the very weights that are stored.
 
