@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from p2p.data.encoded import EXTENSIONS, decode
 from p2p.data.format import read_index
 from p2p.log import clock
 
@@ -26,6 +27,8 @@ SIDE = 128
 IMAGES = 5000
 """Images that are trained on."""
 WORKERS = 2
+MADE, MARKER = ("photos", "shards", "run", "gallery"), ".p2p-demo"
+"""What a demo makes, and the sign that it did."""
 VOTES = 9
 """Pictures that are asked which half is the input."""
 
@@ -43,34 +46,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 2 a mistake in what was given, else that of the step that failed."""
     args = parser().parse_args(argv)
     try:
-        clear(args.out)
         pack = pack_command(args.data, args.input, args.out)
+        clear(args.out, args.data)
+        if args.data is None:
+            cut_photographs(args.out / "photos")
     except (ValueError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
-    code = run(pack)
+    packed = run(pack)
     shards = args.out / "shards"
+    val = shards / ("val" if (shards / "val").is_dir() else "test" if (shards / "test").is_dir() else "train")
     if not (shards / "train" / "index.json").is_file():
-        return code or 2
+        return packed or 2
     began = time.monotonic()
-    code = run(train_command(args.out, shards, args.images, cut=args.data is None)) or run(
-        ["launch.translate", f"{args.out}/run", f"{shards}/val", "--out", f"{args.out}/gallery"]
+    code = run(train_command(args.out, shards / "train", val, args.images, cut=args.data is None)) or run(
+        ["launch.translate", f"{args.out}/run", f"{val}", "--out", f"{args.out}/gallery"]
     )
-    return code or report(args.out, shards, time.monotonic() - began)
+    return code or report(args.out, shards, time.monotonic() - began) or packed
 
 
-def clear(out: Path) -> None:
-    """Make `out` ready: new, or emptied of an earlier demo.
+def clear(out: Path, data: Path | None) -> None:
+    """Make `out` ready: new, or emptied of what an earlier demo made.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: it holds something else, or it and `data` lie in each other.
     """
-    marker = out / ".p2p-demo"
-    if out.is_dir() and any(out.iterdir()) and not marker.is_file():
+    if data and (out.resolve().is_relative_to(data.resolve()) or data.resolve().is_relative_to(out.resolve())):
+        raise ValueError(f"{out}: lies in the data, or the data in it; name another folder with OUT=folder")
+    held = {p.name for p in out.iterdir()} if out.is_dir() else set()
+    if held and (MARKER not in held or held - {MARKER, *MADE}):
         raise ValueError(f"{out}: is not empty and no earlier demo; name another folder with OUT=folder")
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    marker.touch()
+    for name in MADE:
+        shutil.rmtree(out / name, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).touch()
 
 
 def pack_command(data: Path | None, side: str | None, out: Path) -> list[str]:
@@ -80,15 +89,13 @@ def pack_command(data: Path | None, side: str | None, out: Path) -> list[str]:
         ValueError: there are no pictures in `data`.
     """
     if data is None:
-        cut_photographs(out / "photos")
         return ["shards.pack", "photos", f"{out}/photos", f"{out}/shards"]
-    pictures = [p for p in sorted(data.rglob("*")) if p.suffix.lower() in (".jpg", ".jpeg", ".png")]
+    pictures = [p for p in sorted(data.rglob("*")) if p.suffix.lower() in EXTENSIONS]
     if not pictures:
-        raise ValueError(f"{data}: no pictures here; give a folder of side-by-side JPEG or PNG pairs")
-    hold_out = [] if (data / "train").is_dir() else ["--val", str(max(1, min(200, len(pictures) // 10)))]
-    votes = [plainer_side(picture) for picture in pictures[:: max(1, len(pictures) // VOTES)]]
-    side = side or max(votes, key=votes.count)
-    return ["shards.pack", "pairs", str(data), f"{out}/shards", "--input", side, *hold_out]
+        raise ValueError(f"{data}: no pictures here; give a folder of side-by-side pairs")
+    split = (data / "train").is_dir()
+    hold_out = [] if split else ["--val", str(max(1, min(200, len(pictures) // 10)))]
+    return ["shards.pack", "pairs", str(data), f"{out}/shards", "--input", side or plainer_side(pictures), *hold_out]
 
 
 def cut_photographs(folder: Path) -> None:
@@ -104,18 +111,23 @@ def cut_photographs(folder: Path) -> None:
                 crop.save(folder / part / f"{name}_{top:03d}_{left:03d}.png")
 
 
-def plainer_side(picture: Path) -> str:
-    """The half with less in it, as a compressor finds: edges or labels beside a photograph."""
-    with Image.open(picture) as opened:
-        both = np.asarray(opened.convert("RGB").resize((SIDE * 2, SIDE)))
-    left, right = (len(zlib.compress(half.tobytes())) for half in np.split(both, 2, axis=1))
-    return "left" if left < right else "right"
+def plainer_side(pictures: Sequence[Path]) -> str:
+    """The half with less in it, edges or labels beside a photograph, as a compressor finds it in a few of them."""
+    votes = []
+    for picture in pictures[:: max(1, len(pictures) // VOTES)]:
+        try:
+            both = np.asarray(decode(picture.read_bytes()).convert("RGB").resize((SIDE * 2, SIDE)))
+        except (ValueError, OSError):
+            continue  # the packer will name it
+        left, right = (len(zlib.compress(half.tobytes())) for half in np.split(both, 2, axis=1))
+        votes.append("left" if left < right else "right")
+    return max(votes, key=votes.count, default="left")
 
 
-def train_command(out: Path, shards: Path, images: int, *, cut: bool) -> list[str]:
+def train_command(out: Path, train: Path, val: Path, images: int, *, cut: bool) -> list[str]:
     """Arguments that train on two workers of this machine; `cut` crops out of the pictures, else they are resized."""
-    epochs = images / read_index(shards / "train").samples
-    settings = [f"data.train={shards}/train", f"data.val={shards}/val", f"schedule.epochs={epochs:.6f}"]
+    epochs = images / read_index(train).samples
+    settings = [f"data.train={train}", f"data.val={val}", f"schedule.epochs={epochs:.6f}"]
     settings += ["data.load=0", "data.mirror=true"] if cut else []
     torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={WORKERS}", "-m", "--"]
     sets = [part for setting in settings for part in ("--set", setting)]

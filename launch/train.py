@@ -9,7 +9,7 @@ from p2p import config as conf
 from p2p import dist
 from p2p.build import Plan, plan
 from p2p.log import NonFiniteError
-from p2p.run import Run, difference
+from p2p.run import Run, difference, resumable
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,7 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = conf.load(args.config, args.overrides)
         made = plan(config, dist.world(), device)
+        resumable(made, args.run)
         changed = difference(args.run, config)
+        if not args.dry_run:
+            args.run.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         return fail(error, everyone=False)
     if dist.main():
@@ -59,12 +62,17 @@ def work(made: Plan, folder: Path) -> int:
         return 0
     except (ValueError, OSError) as error:
         return fail(error)
-    except KeyboardInterrupt:
-        print(f"p2p-train: interrupted; the same command goes on from the last checkpoint in {folder}", file=sys.stderr)
-        return 130
     except NonFiniteError as error:
         say(f"p2p-train: {error}; the last good checkpoint in {folder} stays")
         return 1
+    except RuntimeError as error:
+        if dist.world() == 1 or "gloo" not in str(error):
+            raise
+        print(f"p2p-train: rank {dist.rank()} lost the others; the first line of one of them says why", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"p2p-train: interrupted; the same command goes on from the last checkpoint in {folder}", file=sys.stderr)
+        return 130
     finally:
         dist.stop()
 

@@ -17,7 +17,7 @@ from p2p.data.reader import Holes, Stream
 from p2p.data.shardset import ShardSet
 from p2p.engine import Engine
 from p2p.generator import Spec
-from p2p.networks import NETWORKS
+from p2p.networks.norm import GroupedBatchNorm, SyncNorm
 from p2p.strict import checked
 from p2p.tasks import TASKS
 from p2p.tasks.pix2pix import Pix2Pix
@@ -35,6 +35,8 @@ class Plan:
     train: ShardSet
     val: ShardSet | None
     networks: dict[str, Spec]
+    shapes: dict[str, nn.Module]
+    """The networks without memory, on the meta device."""
 
     @cached_property
     def order(self) -> Order:
@@ -72,9 +74,7 @@ class Plan:
         c, shares = self.config, self.shares
         images = f"{min(shares)}" if min(shares) == max(shares) else f"{min(shares)} to {max(shares)}"
         micro = f" in micro-batches of {c.data.micro}" if c.data.micro else ""
-        with torch.device("meta"):
-            sizes = (f"{name} {s.name} {_parameters(s.build(name)):,}" for name, s in self.networks.items())
-            nets = ", ".join(sizes)
+        nets = ", ".join(f"{k} {s.name} {_parameters(self.shapes[k]):,}" for k, s in self.networks.items())
         return "\n".join(
             [
                 f"data    {self.train.folder}: {self.order.size:,} pairs in {len(self.train.counts)} shards"
@@ -137,7 +137,9 @@ def plan(config: conf.Config, world: int, device: torch.device) -> Plan:
     if val and val.channels != train.channels:
         raise ValueError(f"data.val: {val.channels} channels of x and y, data.train has {train.channels}; pack alike")
     networks = {name: _spec(config, name, c) for name, c in task.channels(*train.channels).items()}
-    made = Plan(config, world, task, train, val, networks)
+    with torch.device("meta"):
+        shapes = {name: spec.build(name) for name, spec in networks.items()}
+    made = Plan(config, world, task, train, val, networks, shapes)
     _check_batch(made, device)
     _check_pixels(config.data, [s for s in (train, val) if s])
     _check_networks(made)
@@ -146,8 +148,6 @@ def plan(config: conf.Config, world: int, device: torch.device) -> Plan:
 
 def _spec(config: conf.Config, name: str, channels: tuple[int, ...]) -> Spec:
     part: conf.Part = getattr(config, name)
-    if part.name not in NETWORKS:
-        raise ValueError(f"{name}.name: no network '{part.name}'; there are {', '.join(NETWORKS)}")
     d = config.data
     return Spec(part.name, part.settings, channels, d.crop, d.load > 0, d.reverse)
 
@@ -159,21 +159,23 @@ def _check_batch(plan: Plan, device: torch.device) -> None:
     if d.lanes % d.batch:
         raise ValueError(f"data.lanes: {d.lanes} is not a multiple of data.batch {d.batch}; use 0 to have one chosen")
     plan.order, plan.rate  # noqa: B018 - they check their own settings
-    for name in plan.networks:
-        part = getattr(plan.config, name).settings
-        kind, group = part.get("norm", "batch"), part.get("group", 1)
-        if kind == "sync" and world > 1 and device.type == "cpu":
+    if not plan.total:
+        raise ValueError(
+            f"schedule.epochs: {plan.config.schedule.epochs} of {plan.order.size} pairs is no image; give more"
+        )
+    for name, net in plan.shapes.items():
+        sync = any(isinstance(m, SyncNorm) for m in net.modules())
+        group = max((m.group for m in net.modules() if isinstance(m, GroupedBatchNorm)), default=1)
+        if sync and world > 1 and device.type == "cpu":
             raise ValueError(f"{name}.norm: sync over {world} ranks needs GPUs; use batch, instance or none on CPUs")
-        if kind == "batch" and any(n % group for n in [*plan.shares, d.micro]):
+        if any(n % group for n in [*plan.shares, d.micro]):
             raise ValueError(
                 f"{name}.group: {group} images share statistics, but data.batch {d.batch} on {world} ranks in"
                 f" micro-batches of {d.micro or 'all'} splits groups; use a batch of {world} x a multiple of {group},"
                 f" or {name}.group=1"
             )
-        if name == "D" and plan.task.gan == "wgan" and (kind == "sync" or (kind == "batch" and group > 1)):
-            raise ValueError(
-                f"D.norm: {kind} mixes images, which wgan's penalty forbids; use instance, none or group 1"
-            )
+        if name == "D" and plan.task.gan == "wgan" and (sync or group > 1):
+            raise ValueError("D.norm: mixes images, which wgan's penalty forbids; use instance, none or D.group=1")
 
 
 def _check_pixels(data: conf.Data, sets: list[ShardSet]) -> None:
@@ -190,13 +192,12 @@ def _check_pixels(data: conf.Data, sets: list[ShardSet]) -> None:
 def _check_networks(plan: Plan) -> None:
     """Run each network on shapes alone."""
     crop = plan.config.data.crop
-    for name, spec in plan.networks.items():
-        with torch.device("meta"):
-            net = spec.build(name).eval()
-            try:
-                net(torch.empty(1, spec.channels[0], crop, crop))
-            except (ValueError, RuntimeError) as error:
-                raise ValueError(f"{name}: does not take pictures of data.crop {crop} pixels ({error})") from error
+    for name, net in plan.shapes.items():
+        pictures = torch.empty(1, plan.networks[name].channels[0], crop, crop, device="meta")
+        try:
+            net.eval()(pictures)
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{name}: does not take pictures of data.crop {crop} pixels ({error})") from error
 
 
 def _parameters(net: nn.Module) -> int:

@@ -8,6 +8,7 @@ RUN/checkpoints/000012000/     after 12,000 images
     generator.safetensors      G for use: `p2p.load`
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -45,11 +46,34 @@ def save(
     files: Mapping[str, Any],
 ) -> Path:
     """Write a checkpoint: a safetensors file for each entry of `tensors`; `files` maps a file name to a text, or to
-    something with `save(path)`. Then `state` goes into state.json, and the whole is renamed into place."""
+    something with `save(path)`. Then `state` goes into state.json, and the whole is renamed into place.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
+    """
     target = folder(run, images)
     aside = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    try:
+        aside.mkdir(parents=True)
+        _write(aside, images, tensors, state, files)
+        if target.exists():
+            shutil.rmtree(target)
+        aside.rename(target)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise OSError(f"{target}: cannot be written ({error}); make room, the same command goes on") from error
+    _sync(target.parent)
+    return target
+
+
+def _write(
+    aside: Path,
+    images: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    files: Mapping[str, Any],
+) -> None:
     for name, values in tensors.items():
         save_file({k: t.detach().cpu().contiguous() for k, t in values.items()}, aside / f"{name}.safetensors")
     for name, content in files.items():
@@ -57,15 +81,10 @@ def save(
             (aside / name).write_text(content)
         else:
             content.save(aside / name)
-    sizes = {p.name: p.stat().st_size for p in sorted(aside.iterdir())}
-    (aside / STATE).write_text(json.dumps({"images": images, **state, "files": sizes}, indent=1))
+    written = {p.name: [p.stat().st_size, _digest(p)] for p in sorted(aside.iterdir())}
+    (aside / STATE).write_text(json.dumps({"images": images, **state, "files": written}, indent=1))
     for path in [*aside.iterdir(), aside]:
         _sync(path)
-    if target.exists():
-        shutil.rmtree(target)
-    aside.rename(target)
-    _sync(target.parent)
-    return target
 
 
 def keep(run: Path, count: int) -> None:
@@ -80,31 +99,44 @@ def read_state(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the checkpoint is incomplete; names the file and the remedy.
     """
-    remedy = f"remove {path} to go on from an older checkpoint"
     try:
         state: dict[str, Any] = json.loads((path / STATE).read_text())
-        files = state["files"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path / STATE}: cannot be read ({error}); {remedy}") from error
+        files = {str(name): int(size) for name, (size, _) in state["files"].items()}
+        if state["images"] != int(path.name) or not isinstance(state["order"], dict):
+            raise ValueError("it is of another checkpoint")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path / STATE}: cannot be read ({error}); {_remedy(path)}") from error
     for name, size in files.items():
         found = (path / name).stat().st_size if (path / name).is_file() else None
         if found != size:
             what = "is missing" if found is None else f"has {found} bytes, {STATE} says {size}"
-            raise ValueError(f"{path / name}: {what}; {remedy}")
+            raise ValueError(f"{path / name}: {what}; {_remedy(path)}")
     return state
 
 
-def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
-    """The tensors of one entry.
+def read_tensors(path: Path, name: str, state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of one entry, the very bytes that were written.
 
     Raises:
         ValueError: the file is missing or damaged.
     """
     file = path / f"{name}.safetensors"
     try:
+        if _digest(file) != state["files"][file.name][1]:
+            raise ValueError("its bytes are not those that were written")
         return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{file}: cannot be read ({error}); remove {path} to go on from an older one") from error
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file}: cannot be read ({error}); {_remedy(path)}") from error
+
+
+def _remedy(path: Path) -> str:
+    return f"remove {path} to go on from an older checkpoint"
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -10,8 +10,8 @@ from pydantic import Field, TypeAdapter
 
 from p2p.strict import parse, set_value, settings, validated
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Real = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -61,8 +61,8 @@ class Optimizer:
     """Adam (Isola et al. 2017, section 3.3)."""
 
     lr: Real = 2e-4
-    beta1: Fraction = 0.5
-    beta2: Fraction = 0.999
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
 
 
 @settings
@@ -107,7 +107,7 @@ class Inference:
 
 @settings
 class Every:
-    """Images between two of each; 0: only at the end."""
+    """Images between two of each; 0: only at the start and at the end."""
 
     log: Count = 1000
     pictures: Count = 20_000
@@ -147,8 +147,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     try:
         text = Path(path).read_text()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); give a file of configs/") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{path}: cannot be read ({reason}); give a file of configs/") from error
     tree = parse(text, str(path))
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: holds no settings; see configs/ for examples")

@@ -17,11 +17,12 @@ def launched() -> bool:
 
 def rank() -> int:
     """Of this process, 0 when alone; known before the process group is."""
-    return int(os.environ.get("RANK", "0"))
+    return td.get_rank() if td.is_initialized() else int(os.environ.get("RANK", "0"))
 
 
 def world() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Number of ranks, 1 when alone; known before the process group is."""
+    return td.get_world_size() if td.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def device() -> torch.device:

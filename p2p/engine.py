@@ -61,11 +61,14 @@ class Engine:
     def frozen(self, *args: Any) -> Tensor:
         """Forward with the weights as constants: gradients reach the input only, so nothing is left in D by G's
         turn, and nothing is reduced for it."""
-        self.net.requires_grad_(False)
+        learning = [p for p in self.net.parameters() if p.requires_grad]
+        for parameter in learning:
+            parameter.requires_grad_(False)
         try:
             return self(*args)
         finally:
-            self.net.requires_grad_(True)
+            for parameter in learning:
+                parameter.requires_grad_(True)
 
     def backward(self, loss: Tensor, *, last: bool = True) -> None:
         """Add the gradients of `loss`; with the `last` one before a step they are averaged over the ranks.
@@ -153,4 +156,4 @@ def load_strict(net: nn.Module, state: Mapping[str, Tensor]) -> None:
         ours, theirs = (tuple(s[name].shape) if name in s else "missing" for s in (own, state))
         if ours != theirs:
             raise ValueError(f"weights of another network: {name} is {theirs} in the file, {ours} in the network")
-    net.load_state_dict(dict(state))
+    net.load_state_dict(dict(state), assign=next(net.parameters()).is_meta)

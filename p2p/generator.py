@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from pydantic import TypeAdapter
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ from p2p.data.views import pixels, to_float, to_uint8
 from p2p.engine import load_strict
 from p2p.networks import NETWORKS
 from p2p.networks.norm import GroupedBatchNorm, set_statistics
-from p2p.strict import checked
+from p2p.strict import checked, validated
 
 FILE = "generator.safetensors"
 
@@ -43,14 +43,15 @@ class Spec:
     """Trained y -> x, where the shards say x -> y."""
 
     def build(self, where: str = "G") -> nn.Module:
-        """The network with its first weights; `where` names it in errors.
+        """The network with its first weights; `where` it plays, G or D.
 
         Raises:
             ValueError: the name or a setting is unknown, or a value is none that the network takes.
         """
-        if self.name not in NETWORKS:
-            raise ValueError(f"{where}.name: no network '{self.name}'; there are {', '.join(NETWORKS)}")
-        network = NETWORKS[self.name]
+        networks = NETWORKS[where]
+        if self.name not in networks:
+            raise ValueError(f"{where}.name: no network '{self.name}'; there is {', '.join(networks)}")
+        network = networks[self.name]
         settings = checked(network, dict(self.settings), where)
         try:
             return network(*self.channels, **settings)
@@ -92,7 +93,8 @@ class Generator:
 
     def picture(self, image: Image.Image) -> Image.Image:
         """Translate one picture of any size and mode; transparent parts are taken for white."""
-        y = self(to_float(pixels(image, self.spec.channels[0])[None]))
+        upright = ImageOps.exif_transpose(image)
+        y = self(to_float(pixels(upright, self.spec.channels[0])[None]))
         return Image.fromarray(to_uint8(y)[0].permute(1, 2, 0).squeeze(-1).cpu().numpy())
 
     def padded(self, side: int) -> int:
@@ -109,8 +111,11 @@ class Generator:
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
         """Measure the running averages of every norm over `batches` of x: the mean of the statistics that its
-        groups have in training mode. Needed for `inference.statistics` "running"; changes no weight."""
+        groups have in training mode. Needed for `inference.statistics` "running"; changes no weight. `sync` norms
+        have gathered theirs in training."""
         norms = [m for m in self.net.modules() if isinstance(m, GroupedBatchNorm)]
+        if not norms:
+            return
         for module in norms:
             module.measured = []
         training = self.net.training
@@ -142,11 +147,12 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Generator:
         with safe_open(file, "pt") as opened:
             about = json.loads((opened.metadata() or {})["p2p"])
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        spec = Spec(**about["spec"] | {"channels": tuple(about["spec"]["channels"])})
-        inference = Inference(**about["inference"])
-        net = spec.build()
+        spec = validated(Spec, about["spec"])
+        inference = validated(Inference, about["inference"])
+        with torch.device("meta"):  # shapes alone, so that a header cannot ask for memory
+            net = spec.build()
         load_strict(net, weights)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # a damaged or hostile header may raise anything
         what = f"no {error} in its header" if isinstance(error, KeyError) else str(error).replace("\n", "; ")
         raise ValueError(f"{file}: no usable generator ({what}); it was cut short, or is none of ours") from error
     return Generator(net.to(device).eval(), spec, inference)

@@ -23,10 +23,11 @@ class Meter:
 
     Args:
         batch: global batch, images per step over all ranks.
+        device: of the losses.
     """
 
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
+    def __init__(self, batch: int, device: torch.device) -> None:
+        self.batch, self.device = batch, device
         self.sums: dict[str, Tensor] = {}
         self.steps = 0
         self.watched: list[tuple[int, Sequence[str], dict[str, Tensor]]] = []
@@ -46,8 +47,7 @@ class Meter:
             NonFiniteError: on every rank; names the step, the losses and the samples of the ranks that saw it.
         """
         bad = next((entry for entry in self.watched if not _finite(entry[2])), None)
-        device = next(iter(self.sums.values())).device if self.sums else torch.device("cpu")
-        first = dist.least(bad[0] if bad else NEVER, device)
+        first = dist.least(bad[0] if bad else NEVER, self.device)
         self.watched.clear()
         if first == NEVER:
             return
@@ -116,12 +116,18 @@ def cut_after(path: Path, images: int) -> None:
     """Drop the JSON lines that lie beyond `images`, and a last line that was cut short by a kill."""
     if not path.is_file():
         return
-    kept = [
-        line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["images"] <= images
-    ]
+    kept = [line for line in path.read_text(errors="replace").splitlines() if _images(line) <= images]
     aside = path.with_suffix(".tmp")
     aside.write_text("".join(line + "\n" for line in kept))
     os.replace(aside, path)
+
+
+def _images(line: str) -> int:
+    """The clock of a JSON line; beyond every run for what is none."""
+    try:
+        return int(json.loads(line)["images"])
+    except (ValueError, KeyError, TypeError):
+        return NEVER
 
 
 def clock(seconds: float) -> str:

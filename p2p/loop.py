@@ -17,6 +17,10 @@ from p2p.log import Meter
 Turn = tuple[Engine, dict[str, Tensor], dict[str, Tensor]]
 
 
+WATCHED = 1000
+"""Steps whose losses wait to be checked, at most; what is due checks them before."""
+
+
 class Task(Protocol):
     """Who plays next, and with which losses."""
 
@@ -30,7 +34,7 @@ class Chore(NamedTuple):
     """Something to be done every so many images, at the start and at the end."""
 
     every: int
-    """Images; 0: only at the start and at the end."""
+    """Images between two; 0: only at the start and at the end."""
     do: Callable[[int], None]
 
 
@@ -71,12 +75,15 @@ def train(
     """
     device = next(iter(nets.values())).device
     source = iter(batches)
-    meter, began, waited = Meter(batch), time.monotonic(), 0.0
+    meter, began, waited = Meter(batch, device), time.monotonic(), 0.0
     done = images or None  # at the very start every chore is due; a resumed run did them before it was saved
 
     while True:
         # Figures and chores that are due, the same way for the first, the last and a resumed step
-        if meter.steps and (due(log_every, done, images) or images >= total):
+        todo = [chore for chore in chores if due(chore.every, done, images) or images >= total]
+        if todo or meter.steps % WATCHED == 0:
+            meter.check()  # before anything is stored
+        if meter.steps and (due(log_every, done, images) or todo or images >= total):
             meter.check()
             elapsed, steps = time.monotonic() - began, meter.steps
             speed = {
@@ -87,10 +94,8 @@ def train(
             log(images, {**meter.read(), **speed})
             began, waited = time.monotonic(), 0.0
         pause = time.monotonic()
-        for chore in chores:
-            if due(chore.every, done, images) or images >= total:
-                meter.check()
-                chore.do(images)
+        for chore in todo:
+            chore.do(images)
         began += time.monotonic() - pause
         if images >= total:
             return images

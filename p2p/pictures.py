@@ -1,6 +1,5 @@
 """Pictures for a generator: files, folders and shard sets, one at a time, as uint8 input and target."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from p2p.data.augment import Augment
-from p2p.data.encoded import EXTENSIONS, decode
+from p2p.data.encoded import EXTENSIONS, decode, walk
 from p2p.data.format import INDEX
 from p2p.data.shardset import ShardSet
 from p2p.data.views import pixels
@@ -133,23 +132,13 @@ def _open(path: Path, reader: Reader, prefix: str) -> Source:
 
 
 def _folder(path: Path, reader: Reader, prefix: str) -> Source:
-    found = sorted(_walk(path))
+    found = sorted(file for file in walk(path) if file.is_file())
     chosen = [file for file in found if file.suffix.lower() in EXTENSIONS]
     if not chosen:
         raise ValueError(f"{path}: no pictures here ({' '.join(EXTENSIONS)}); give another folder")
     named = ((file, prefix + file.relative_to(path).as_posix()) for file in chosen)
     entries = (Entry(str(file), partial(reader.file, file, name)) for file, name in named)
     return Source(len(chosen), entries, len(found) - len(chosen))
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    def fail(error: OSError) -> None:  # os.walk would pass over a folder that it may not read
-        raise error
-
-    for folder, folders, names in os.walk(root, followlinks=True, onerror=fail):
-        here = Path(folder).resolve()
-        folders[:] = [f for f in folders if f[0] != "." and not here.is_relative_to((here / f).resolve())]
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
 def _shards(path: Path, reader: Reader, prefix: str) -> Source:

@@ -16,7 +16,7 @@ from p2p import config as conf
 from p2p.build import Plan
 from p2p.data.views import to_float, to_uint8
 from p2p.generator import FILE, Generator
-from p2p.log import Log
+from p2p.log import Log, NonFiniteError
 from p2p.loop import Chore, train
 
 PICTURES = 8
@@ -47,7 +47,7 @@ class Run:
         self.nets = plan.engines(device)
         self.ema = self._averaged()
         self.images = self._resume()
-        self.last_l1: dict[int, float] = {}
+        self.stream = plan.stream(dist.rank(), dist.world(), self.warn)
 
     def go(self) -> None:
         """Train to the end of the plan.
@@ -55,8 +55,9 @@ class Run:
         Raises:
             NonFiniteError: a loss was not finite; the last checkpoint stays.
         """
-        plan, every = self.plan, self.plan.config.every
-        log = Log(self.folder, self.images, plan.total, self.say) if dist.main() else None
+        plan, every, batch = self.plan, self.plan.config.every, self.plan.config.data.batch
+        total = self.images + -(-(plan.total - self.images) // batch) * batch  # whole steps from wherever it goes on
+        log = Log(self.folder, self.images, total, self.say) if dist.main() else None
         record = partial(self._record, log)
         chores = [Chore(every.save, self.save)]
         if plan.val:
@@ -65,10 +66,10 @@ class Run:
         train(
             plan.task,
             self.nets,
-            plan.stream(dist.rank(), dist.world(), self.warn).batches(self.images, plan.total),
-            total=plan.total,
+            self.stream.batches(self.images, total),
+            total=total,
             images=self.images,
-            batch=plan.config.data.batch,
+            batch=batch,
             micro=plan.config.data.micro,
             rate=plan.rate,
             averaged=self._average,
@@ -93,7 +94,14 @@ class Run:
         return generator
 
     def save(self, images: int) -> None:
-        """Store a checkpoint after `images` images; nothing was seen, nothing is stored."""
+        """Store a checkpoint after `images` images; nothing was seen, nothing is stored.
+
+        Raises:
+            NonFiniteError: a weight is no longer finite, though every loss so far was; the same on every rank.
+        """
+        for name, engine in self.nets.items():
+            if not all(bool(p.isfinite().all()) for p in engine.net.parameters()):
+                raise NonFiniteError(f"step before image {images}: the weights of {name} are no longer finite")
         generator = self.generator()
         if dist.main() and images:
             tensors = {name: engine.state() for name, engine in self.nets.items()}
@@ -111,7 +119,6 @@ class Run:
         figures = {"val/L1": evaluate.l1(self.generator(), self._validation(dist.rank(), dist.world()))}
         if images == 0:
             figures["val/L1 of the best constant"] = self.constant_l1()
-        self.last_l1[images] = figures["val/L1"]
         record(images, figures)
 
     def constant_l1(self) -> float:
@@ -133,8 +140,11 @@ class Run:
         return self.plan.validation(rank, world, min(count, PICTURES * world), self.warn).batches(0, count)
 
     def _record(self, log: Log | None, images: int, figures: dict[str, float]) -> None:
+        holes = self.stream.holes
+        count = int(dist.total(torch.tensor(float(len(holes.found)), device=self.device)))
         if log:
-            log.scalars(images, figures)
+            log.scalars(images, figures | ({"holes": count} if count else {}))
+        holes.check(count)
 
     def _averaged(self) -> AveragedModel | None:
         """An exponential average of G's weights whose half-life is counted in images."""
@@ -150,24 +160,38 @@ class Run:
 
     def _resume(self) -> int:
         """Take over the newest checkpoint; returns the images seen, 0 where there is none."""
-        path = checkpoint.newest(self.folder)
-        if path is None:
+        state = resumable(self.plan, self.folder)
+        if state is None:
             return 0
-        state = checkpoint.read_state(path)
-        for name, value in self.plan.pinned.items():
-            if state["order"].get(name) != value:
-                raise ValueError(
-                    f"{path}: was trained with {name} {state['order'].get(name)} of the order, now it is {value};"
-                    " give the run's own settings, or another --run folder"
-                )
-        try:
-            for name, engine in self.nets.items():
-                engine.load(checkpoint.read_tensors(path, name))
-            if self.ema:
-                self.ema.load_state_dict(checkpoint.read_tensors(path, "ema"))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        path = checkpoint.folder(self.folder, state["images"])
+        for name, engine in self.nets.items():
+            tensors = checkpoint.read_tensors(path, name, state)
+            try:
+                engine.load(tensors)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+        if self.ema and "ema.safetensors" in state["files"]:  # else the average begins here
+            self.ema.load_state_dict(checkpoint.read_tensors(path, "ema", state))
         return int(state["images"])
+
+
+def resumable(plan: Plan, folder: Path) -> dict[str, Any] | None:
+    """The state of the checkpoint that a run in `folder` goes on from; None where it begins.
+
+    Raises:
+        ValueError: the checkpoint is incomplete, or its samples came in another order than the plan's.
+    """
+    path = checkpoint.newest(folder)
+    if path is None:
+        return None
+    state = checkpoint.read_state(path)
+    for name, value in plan.pinned.items():
+        if state["order"].get(name) != value:
+            raise ValueError(
+                f"{path}: was trained with {name} {state['order'].get(name)} of the order, now it is {value};"
+                " give the run's own settings, or another --run folder"
+            )
+    return state
 
 
 def rgb(picture: Tensor) -> Tensor:

@@ -29,7 +29,9 @@ def validated(schema: type[T], tree: dict[str, Any]) -> T:
         ValueError: one line that names the first mistake.
     """
     try:
-        return TypeAdapter(schema).validate_json(json.dumps(tree))
+        return TypeAdapter(schema).validate_json(json.dumps(tree), strict=True)
+    except TypeError as error:  # YAML has dates and bytes, too
+        raise ValueError(f"holds a value that is neither text, number, list nor section ({error})") from error
     except ValidationError as error:
         raise ValueError(one_line(error, schema)) from error
 
@@ -45,7 +47,7 @@ def checked(constructor: Callable[..., Any], given: dict[str, Any], where: str) 
     types: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in parameters}
     model = create_model("Settings", __config__=STRICT, **types)
     try:
-        valid = model.model_validate_json(json.dumps(given))
+        valid = model.model_validate_json(json.dumps(given), strict=True)
     except ValidationError as error:
         raise ValueError(one_line(error, model, f"{where}.")) from error
     return {name: getattr(valid, name) for name in given}
@@ -79,6 +81,8 @@ def parse(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"{where}{line}: not valid YAML ({error.problem})") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: not valid YAML ({str(error).splitlines()[0]})") from error
 
 
 def set_value(tree: dict[str, Any], override: str) -> None:

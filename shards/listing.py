@@ -2,11 +2,10 @@
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from p2p.data.encoded import EXTENSIONS
+from p2p.data.encoded import EXTENSIONS, walk
 from shards.writer import tar_header
 
 SPLITS = ("train", "val", "test")
@@ -52,7 +51,7 @@ def find_splits(roots: tuple[Path, ...]) -> list[str]:
 def _splits_of(root: Path) -> list[str]:
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder; give one that holds pictures")
-    entries = [entry for entry in root.iterdir() if _is_listed(entry.name)]
+    entries = [entry for entry in root.iterdir() if entry.name[0] != "." and entry.name not in NOT_LISTED]
     folders = {entry.name for entry in entries if entry.is_dir()}
     if folders.isdisjoint(SPLITS) or any(_is_picture(entry.name) for entry in entries):
         return []
@@ -80,7 +79,7 @@ def list_samples(roots: tuple[Path, ...]) -> Listing:
 def _list_folder(root: Path) -> tuple[dict[str, File], list[Bad]]:
     found: dict[str, File] = {}
     bad = []
-    for name in sorted(_walk(root)):
+    for name in sorted(file.relative_to(root).as_posix() for file in walk(root) if file.name not in NOT_LISTED):
         try:
             key, file = _key(name), _file(root, name)
             if key in found:
@@ -89,20 +88,6 @@ def _list_folder(root: Path) -> tuple[dict[str, File], list[Bad]]:
         except ValueError as error:
             bad.append(Bad(name, str(error)))
     return found, bad
-
-
-def _walk(root: Path) -> Iterator[str]:
-    def fail(error: OSError) -> None:  # os.walk would pass over a folder that it may not read
-        raise error
-
-    for folder, folders, names in os.walk(root, followlinks=True, onerror=fail):
-        folders[:] = filter(_is_listed, folders)
-        for name in filter(_is_listed, names):
-            yield Path(folder, name).relative_to(root).as_posix()
-
-
-def _is_listed(name: str) -> bool:
-    return not name.startswith(".") and name not in NOT_LISTED
 
 
 def _is_picture(name: str) -> bool:

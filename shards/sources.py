@@ -49,12 +49,15 @@ def read(root: Path, file: File) -> bytes:
 
     Raises:
         ValueError: it has changed or vanished.
+        OSError: it cannot be read.
     """
     try:
         with open(root / file.name, "rb") as source:
             data, status = source.read(), os.fstat(source.fileno())
     except FileNotFoundError:
         raise ValueError(f"{root / file.name}: vanished while it was packed; restore it and try again") from None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(root / file.name)) from error
     if (len(data), status.st_mtime_ns) != (file.size, file.mtime_ns):
         raise ValueError(f"{root / file.name}: changed while it was packed; delete the output and pack again")
     return data
@@ -64,7 +67,10 @@ def check(settings: Settings, roots: tuple[Path, ...], sample: Sample) -> Good |
     """Decode a sample in full: what it is, or the reason why it cannot be packed."""
     pictures = []
     for root, file, side in zip(roots, sample.files, ("input: ", "target: "), strict=False):
-        data = read(root, file)
+        try:
+            data = read(root, file)
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
         try:
             pictures.append(look(decode(data)))
         except ValueError as error:

@@ -109,6 +109,23 @@ def test_the_unconditional_discriminator_sees_y_alone():
     assert torch.equal(D.given[0][0], batch["y"])
 
 
+def test_the_penalty_is_halved_too():
+    (_, d), _ = game(gan="wgan", penalty=10.0)[0]
+    (_, d5), _ = game(gan="wgan", penalty=5.0)[0]
+    # D is the mean over 6 channels at each of 64 places; the critic of a picture is the mean of those.
+    slope = 1 / (6 * 64) * math.sqrt(3 * 64)
+    assert d["D/penalty"].item() == pytest.approx(10 * (slope - 1) ** 2 / 2)
+    assert d5["D/penalty"].item() == pytest.approx(5 * (slope - 1) ** 2 / 2)
+
+
+def test_gan_weight_scales_the_adversarial_term():
+    torch.manual_seed(1)
+    (_, one) = game(gan_weight=1.0)[0][1]
+    torch.manual_seed(1)
+    (_, three) = game(gan_weight=3.0)[0][1]
+    assert three["G/gan"].item() == pytest.approx(3 * one["G/gan"].item())
+
+
 def test_lambda_and_the_halved_objective():
     turns, _, batch = game()
     fake = batch["x"] * 0.5

@@ -1,5 +1,7 @@
 """Pairs stay pairs, jitter is PIL's, and nothing that is wrong with a shard passes unseen."""
 
+import json
+import re
 import shutil
 
 import numpy as np
@@ -198,7 +200,10 @@ def cut(path):
         (lambda d: rename(d, "../shard-000000.tar"), "names '../shard-000000.tar', which is no file of this folder"),
         (lambda d: rename(d, "/etc/passwd"), "names '/etc/passwd', which is no file of this folder"),
         (lambda d: cut(d / "shard-000000.npy"), "shard-000000.npy: cannot be read"),
-        (lambda d: shutil.copy(d / "shard-000003.npy", d / "shard-000000.npy"), "shard-000000.npy: holds"),
+        (
+            lambda d: shutil.copy(d / "shard-000003.npy", d / "shard-000000.npy"),
+            "shard-000000.npy: does not hold the 7 rows",
+        ),
         (lambda d: np.save(d / "shard-000000.npy", np.asarray([{}])), "shard-000000.npy: cannot be read"),
     ],
 )
@@ -208,6 +213,105 @@ def test_a_set_that_does_not_fit_its_index_is_refused_before_reading(damaged, da
     with pytest.raises(ValueError, match=says) as error:
         ShardSet(str(folder))
     assert "\n" not in str(error.value)
+
+
+def edit(folder, change):
+    """Change the index as a stranger might."""
+    tree = json.loads((folder / "index.json").read_text())
+    change(tree)
+    (folder / "index.json").write_text(json.dumps(tree))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: t.pop("samples"), "lacks 'samples'"),
+        (lambda t: t.pop("channels"), "channels: field required"),
+        (lambda t: t.update(layout="upside"), "layout: input should be 'left', 'right' or 'two'"),
+        (lambda t: t.update(channels=[7, 7]), "says (7, 7) channels; a side has 1 or 3"),
+        (lambda t: t.update(channels=[3]), "channels.1: field required"),
+        (lambda t: t["shards"][0].update(samples="7"), "shards.0.samples: input should be a valid integer"),
+        (lambda t: t["shards"].append(t["shards"][0]), "names a shard twice"),
+        (lambda t: t.update(samples=25), "says 25 samples, its shards hold 24"),
+    ],
+)
+def test_an_index_that_lies_is_refused_in_one_line(damaged, change, says):
+    folder, _ = damaged
+    edit(folder, change)
+    with pytest.raises(ValueError, match=re.escape(says)) as error:
+        ShardSet(str(folder))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("damage", ["twice", "gap", "wrap", "garbage", "archive"])
+def test_rows_that_do_not_follow_each_other_are_refused(damaged, damage):
+    folder, _ = damaged
+    path = folder / "shard-000000.npy"
+    rows = np.load(path)
+    if damage == "twice":
+        rows[1] = rows[0]
+    elif damage == "gap":
+        rows["offset"][3:] += 512
+    elif damage == "wrap":
+        rows["offset"][-1] = 2**64 - 100
+    np.save(path, rows)
+    if damage == "garbage":
+        path.write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr': [[[")
+    elif damage == "archive":
+        path.write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(ValueError, match=r"shard-000000.npy: (its rows do not follow|cannot be read)"):
+        ShardSet(str(folder))
+
+
+@pytest.mark.parametrize("size", [b"-0000001000", b"00077777777", b"0000000zz00"])
+def test_a_tar_header_that_lies_about_its_size_is_refused(damaged, size):
+    """With a checksum that fits: as a hostile packer would write it."""
+    folder, _ = damaged
+    path, rows_path = folder / "shard-000000.tar", folder / "shard-000000.npy"
+    data, rows = bytearray(path.read_bytes()), np.load(rows_path)
+    data[124:135] = size
+    rows["crc"][0] = form.crc(bytes(data[: int(rows["size"][0])]))
+    path.write_bytes(data)
+    np.save(rows_path, rows)
+    with pytest.raises(ValueError, match=r"shard-000000\.tar at byte 0"):
+        ShardSet(str(folder)).read(0, 0)
+
+
+def test_a_second_epoch_is_cut_otherwise(shard_folder):
+    """Jitter, mirror and noise are of the position, not of the sample: the same sample comes again in another way."""
+    shards = ShardSet(str(shard_folder / "train"))
+    pixels, noises = {}, {}
+    for batch in read(stream(shards), 0, 24 * 4):
+        for key, y, z in zip(batch["keys"], batch["y"], batch["z"], strict=True):
+            pixels.setdefault(key, []).append(y)
+            noises.setdefault(key, []).append(int(z))
+    assert all(len(set(zs)) == 4 for zs in noises.values())
+    assert sum(not torch.equal(y[0], y[1]) for y in pixels.values()) >= 22  # of 24; 1 in 50 cuts is the same
+    reseeded = read(stream(shards, augment=Augment(36, 32, mirror=True, seed=4)), 0, 24)
+    assert any(not torch.equal(b["y"][0], pixels[b["keys"][0]][0]) for b in reseeded)
+
+
+def test_the_mirror_does_not_know_the_corner():
+    augment, x = Augment(0, 24, mirror=True, seed=5), coordinates(32)
+    both = [augment(x, x, p)[0] for p in range(600)]
+    flipped = np.array([int(a[0, 0, 0]) > int(a[0, 0, -1]) for a in both])
+    top = np.array([int(a[1, 0, 0]) for a in both])
+    left = np.array([int(a[0, 0].min()) for a in both])
+    for corner in (top, left):
+        assert abs(np.corrcoef(flipped, corner)[0, 1]) < 0.25  # 6 sigma of 600 draws
+    assert abs(np.corrcoef(top, left)[0, 1]) < 0.25
+
+
+def test_stand_ins_differ_from_place_to_place(damaged):
+    folder, flip = damaged
+    rows = form.read_rows(folder, form.read_index(folder).shards[0])
+    for row in rows:
+        flip(int(row["offset"]) + 600)
+    lines = []
+    keys = [k for b in read(stream(ShardSet(str(folder)), allowed=24, report=lines.append), 0, 24) for k in b["keys"]]
+    assert len(lines) == 7
+    assert len(set(keys)) == 17
+    assert max(keys.count(k) for k in keys) <= 4  # not one stand-in for all seven
 
 
 def test_a_shard_of_another_set_is_noticed(damaged, shard_folder):

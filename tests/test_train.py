@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -119,9 +121,9 @@ def test_a_resumed_run_ends_with_the_same_bits(finished, tmp_path, images):
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bits(finished, tmp_path):
     run, config, _ = finished
-    started = subprocess.Popen(command(config, tmp_path, "every.save=8"), cwd=ROOT, stdout=subprocess.DEVNULL)
-    while not checkpoint.saved(tmp_path):
-        assert started.poll() is None, "ended before it saved"
+    started = subprocess.Popen(command(config, tmp_path, "every.save=16"), cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not checkpoint.saved(tmp_path) or scalars(tmp_path)[-1]["images"] <= 16:  # a line beyond the checkpoint
+        assert started.poll() is None, "ended before it was killed"
         time.sleep(0.005)
     started.send_signal(signal.SIGKILL)
     started.wait()
@@ -132,6 +134,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(finished, tmp_path):
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     written = [(line["images"], "val/L1" in line) for line in scalars(tmp_path)]
     assert len(written) == len(set(written))  # what lay beyond the checkpoint was not written twice
+    same = [{k: v for k, v in line.items() if k not in ("time", "images/s", "wait")} for line in scalars(tmp_path)]
+    undisturbed = [{k: v for k, v in line.items() if k not in ("time", "images/s", "wait")} for line in scalars(run)]
+    assert same == undisturbed
 
 
 def test_two_ranks_go_on_from_one_and_agree_to_rounding(finished, tmp_path):
@@ -145,6 +150,33 @@ def test_two_ranks_go_on_from_one_and_agree_to_rounding(finished, tmp_path):
         if name.split("/")[1] == "net":
             torch.testing.assert_close(got[name], expected[name], rtol=1e-3, atol=1e-4, msg=name)
     assert scalars(tmp_path)[-1]["val/L1"] == pytest.approx(scalars(run)[-1]["val/L1"], rel=1e-3)
+
+
+def test_micro_batches_by_the_command_give_the_same_run(finished, tmp_path):
+    run, config, _ = finished
+    assert train(config, tmp_path, "data.micro=2", "every.keep=9") == 0
+    assert scalars(tmp_path)[-1]["val/L1"] == pytest.approx(scalars(run)[-1]["val/L1"], rel=1e-3)
+    made = plan(conf.load(config, ["data.micro=2"]), 1, torch.device("cpu"))
+    engines = made.engines(torch.device("cpu"))
+    assert (engines["G"].recompute, engines["D"].recompute) == (True, False)
+
+
+def test_settings_reach_the_engines_and_the_stream(finished):
+    _, config, _ = finished
+    sets = ["engine.precision=bf16", "optimizer.lr=1e-3", "optimizer.beta1=0.9", "data.reverse=true", "seed=5"]
+    made = plan(conf.load(config, sets), 1, torch.device("cpu"))
+    G = made.engines(torch.device("cpu"))["G"]
+    assert (G.precision, G.lr, G.optimizer.param_groups[0]["betas"]) == ("bf16", 1e-3, (0.9, 0.999))
+    assert (made.networks["G"].reverse, made.networks["G"].resized, made.train.reverse) == (True, True, True)
+    stream = made.stream(0, 1, print)
+    assert (stream.augment.seed, stream.order.seed, stream.seed) == (5, 5, 5)
+
+
+def test_another_batch_on_the_way_ends_in_whole_steps(finished, tmp_path):
+    run, config, _ = finished
+    shutil.copytree(checkpoint.folder(run, 8), checkpoint.folder(tmp_path, 8))
+    assert train(config, tmp_path, "data.batch=16", "every.save=8") == 0
+    assert scalars(tmp_path)[-1]["images"] == 56  # 8 + 3 x 16 >= 48
 
 
 def test_a_finished_run_is_left_as_it_is(finished, capsys):
@@ -225,6 +257,40 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_stays(c
     assert all(torch.isfinite(t).all() for t in load_file(kept / "G.safetensors").values())
 
 
+def test_weights_that_are_not_finite_are_not_stored(config_file, tmp_path, capsys):
+    """The last loss was finite, the step after it was not: G alone, one step after the last good checkpoint."""
+    run = tmp_path / "run"
+    few = ("task.gan_weight=0.0", "schedule.decay=0", "every.save=4", "every.keep=1")
+    assert train(config_file, run, *few, "schedule.epochs=0.5") == 0
+    assert train(config_file, run, *few, "schedule.epochs=0.66", "optimizer.lr=1e40") == 1
+    assert "the weights of G are no longer finite" in capsys.readouterr().out
+    assert [int(p.name) for p in checkpoint.saved(run)] == [12]
+
+
+def test_the_average_may_begin_and_end_on_the_way(finished, tmp_path):
+    run, config, _ = finished
+    shutil.copytree(checkpoint.folder(run, 8), checkpoint.folder(tmp_path, 8))
+    assert train(config, tmp_path, "ema.half_life=20", "schedule.decay=0", "schedule.epochs=1", "every.save=8") == 0
+    assert train(config, tmp_path, "every.save=8") == 0
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(finished, tmp_path, monkeypatch, capsys):
+    """Files may grow to 64 kB and no further, as on a disk without room."""
+    run, config, _ = finished
+    shutil.copytree(checkpoint.folder(run, 8), checkpoint.folder(tmp_path, 8))
+    limited = f"ulimit -f 64; exec {shlex.join(command(config, tmp_path, 'every.save=8'))}"
+    done = subprocess.run(["bash", "-c", limited], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(r"p2p-train: .*000000000016: cannot be written .*\n", done.stderr)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["000000000008"]
+
+
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
 # What a person can get wrong: one line, exit code 2, nothing written.
 
 
@@ -241,7 +307,7 @@ def refused(config, tmp_path, capsys, *overrides, run="run"):
     [
         ("data.train=/nowhere", "/nowhere: no index.json here"),
         ("task.name=pix3pix", "task.name: no task 'pix3pix'; there are pix2pix"),
-        ("G.name=vnet", "G.name: no network 'vnet'; there are unet, patch"),
+        ("G.name=vnet", "G.name: no network 'vnet'; there is unet"),
         ("G.size=48", "p2p-train: G.size: 48 is not a power of two >= 4; use 64, 128, 256, ..."),
         ("G.size=64", "G: does not take pictures of data.crop 32 pixels (U-Net 64: got 32x32"),
         ("D.field=286", "D: does not take pictures of data.crop 32 pixels"),
@@ -249,11 +315,20 @@ def refused(config, tmp_path, capsys, *overrides, run="run"):
         ("data.lanes=6", "data.lanes: 6 is not a multiple of data.batch 4"),
         ("data.load=20", "data.load: 20 is less than data.crop 32"),
         ("data.crop=64", "data.load: 36 is less than data.crop 64"),
-        ("task.gan=wgan", "D.norm: batch mixes images, which wgan's penalty forbids"),
+        ("task.gan=wgan", "D.norm: mixes images, which wgan's penalty forbids"),
         ("task.l1=-1.0", "task: l1, gan_weight and penalty are weights"),
         ("schedule.name=constant", "schedule.decay: 1.0 epochs, but schedule.name is constant"),
         ("data.bacth=3", "data.bacth: unknown setting; did you mean 'batch'?"),
         ("task.lambda=3", "task.lambda: unknown setting"),
+        ("G.group=0", "G.group: 0 images cannot share statistics"),
+        ("G.group='2'", "G.group: input should be a valid integer"),
+        ("G.width=0", "G.width: 0 channels; use 1 or more"),
+        ("D.width=-4", "D.width: -4 channels; use 1 or more"),
+        ("D.name=unet", "D.name: no network 'unet'; there is patch"),
+        ("G.name=patch", "G.name: no network 'patch'; there is unet"),
+        ("seed=18446744073709551616", "seed: input should be less than"),
+        ("seed=2001-01-01", "holds a value that is neither text, number, list nor section"),
+        ("optimizer.beta1=1", "optimizer.beta1: input should be less than 1"),
     ],
 )
 def test_a_setting_that_cannot_be(config_file, tmp_path, capsys, override, says):
@@ -288,6 +363,8 @@ def half_written(folder):
         (half_written, r"G.safetensors: has 1000 bytes, state.json says"),
         (lambda f: (f / "D.safetensors").unlink(), "D.safetensors: is missing"),
         (lambda f: (f / "state.json").write_text("{"), "state.json: cannot be read"),
+        (lambda f: (f / "state.json").write_text('{"files": []}'), "state.json: cannot be read"),
+        (lambda f: flip(f / "G.safetensors"), "G.safetensors: cannot be read (its bytes are not those"),
     ],
 )
 def test_a_half_written_checkpoint_is_named(finished, tmp_path, capsys, damage, says):

@@ -1,7 +1,10 @@
 """Encoded pictures as they come from a file: decoded in full, or the reason why not. No torch, for the packer."""
 
+import os
 import re
+from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
@@ -9,6 +12,22 @@ EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Files of a folder that are taken for pictures."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """What PIL may try; never those that run programs, such as EPS."""
+
+
+def walk(root: Path) -> Iterator[Path]:
+    """Every file below a folder that is not hidden; links are followed, but not back to where they come from.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+
+    def fail(error: OSError) -> None:  # os.walk would pass over it
+        raise error
+
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=fail):
+        here = Path(folder).resolve()
+        folders[:] = [f for f in folders if f[0] != "." and not here.is_relative_to((here / f).resolve())]
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
 def decode(data: bytes) -> Image.Image:

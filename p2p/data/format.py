@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 FORMAT = "p2p-shards"
 VERSION = 1
@@ -81,20 +82,34 @@ def read_index(folder: str | Path) -> Index:
         raise ValueError(f"{folder}: no {INDEX} here; give a folder that `python -m shards.pack` has written")
     try:
         raw: dict[str, Any] = json.loads(path.read_text())
-        if raw.get("format") != FORMAT or raw.get("version") != VERSION:
-            raise ValueError(f"is {raw.get('format')} version {raw.get('version')}, not {FORMAT} version {VERSION}")
-        index = Index(
-            layout=raw["layout"], seed=raw["seed"], channels=tuple(raw["channels"]),
-            smallest=tuple(raw["smallest"]), largest=tuple(raw["largest"]),
-            shards=tuple(ShardInfo(**shard) for shard in raw["shards"]),
-        )  # fmt: skip
-        if strange := [shard.name for shard in index.shards if Path(shard.name).name != shard.name]:
-            raise ValueError(f"names {strange[0]!r}, which is no file of this folder")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not a usable index ({error}); pack the set again") from error
-    if index.samples != raw["samples"] or not index.samples:
-        raise ValueError(f"{path}: says {raw['samples']} samples, its shards hold {index.samples}; pack again")
+        if (raw.pop("format"), raw.pop("version")) != (FORMAT, VERSION):
+            raise ValueError(f"it is not {FORMAT} of version {VERSION}")
+        samples = raw.pop("samples")
+        index = TypeAdapter(Index).validate_json(json.dumps(raw), strict=True)
+        _check_index(index, samples)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path}: not a usable index ({_reason(error)}); pack the set again") from error
     return index
+
+
+def _check_index(index: Index, samples: Any) -> None:
+    names = [shard.name for shard in index.shards]
+    if strange := [name for name in names if Path(name).name != name]:
+        raise ValueError(f"names {strange[0]!r}, which is no file of this folder")
+    if len(set(names)) < len(names):
+        raise ValueError("names a shard twice")
+    if not {1, 3}.issuperset(index.channels):
+        raise ValueError(f"says {index.channels} channels; a side has 1 or 3")
+    if index.samples != samples or min((shard.samples for shard in index.shards), default=0) < 1:
+        raise ValueError(f"says {samples} samples, its shards hold {index.samples}")
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, in one line."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+    return f"lacks {error}" if isinstance(error, KeyError) else (str(error).splitlines() or ["?"])[0]
 
 
 def check_shards(folder: str | Path, index: Index) -> None:
@@ -116,19 +131,19 @@ def read_rows(folder: str | Path, shard: ShardInfo) -> np.ndarray:
     """The rows of one shard, `[samples]` of `ROW`, checked against the index.
 
     Raises:
-        ValueError: the file is missing, is not of `ROW`, or does not fit the shard.
+        ValueError: the file is missing, is not of `ROW`, or its samples do not stand side by side in the shard.
     """
     path = Path(folder) / rows_name(shard.name)
     try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); pack the set again") from error
-    if rows.dtype != ROW or rows.shape != (shard.samples,):
-        raise ValueError(
-            f"{path}: holds {rows.shape} of {rows.dtype}, {INDEX} says {shard.samples} samples; pack again"
-        )
-    if shard.samples and int((rows["offset"] + rows["size"]).max()) > shard.bytes:
-        raise ValueError(f"{path}: points past the end of {shard.name} ({shard.bytes} bytes); pack the set again")
+        rows: np.ndarray = np.load(path, allow_pickle=False)
+        fits = rows.dtype == ROW and rows.shape == (shard.samples,)
+    except Exception as error:  # numpy raises whatever a damaged header makes it raise
+        raise ValueError(f"{path}: cannot be read ({_reason(error)}); pack the set again") from error
+    if not fits:
+        raise ValueError(f"{path}: does not hold the {shard.samples} rows that {INDEX} says; pack the set again")
+    ends = np.cumsum(rows["size"], dtype=np.uint64)
+    if not np.array_equal(rows["offset"], ends - rows["size"]) or ends[-1] > shard.bytes:
+        raise ValueError(f"{path}: its rows do not follow each other inside {shard.name}; pack the set again")
     return rows
 
 
@@ -137,6 +152,9 @@ def split_members(data: bytes) -> dict[str, bytes]:
 
     Only plain files with a ustar header are in our samples, so no name can lead out of any folder: names are
     returned, never opened.
+
+    Raises:
+        ValueError: a header has no size, or one that leads out of the sample.
     """
     members: dict[str, bytes] = {}
     at = 0
@@ -144,6 +162,9 @@ def split_members(data: bytes) -> dict[str, bytes]:
         header = data[at : at + HEADER_BYTES]
         name = _field(header, 345, 155) + (b"/" if header[345] else b"") + _field(header, 0, 100)
         size = int(_field(header, 124, 12).strip() or b"0", 8)
+        left = len(data) - at - HEADER_BYTES
+        if not 0 <= size <= left:
+            raise ValueError(f"a tar header says {size} bytes, {left} are left of the sample")
         folder, _, base = name.rpartition(b"/")
         stem, _, extension = base.partition(b".")
         members["__key__"] = folder + b"/" + stem if folder else stem

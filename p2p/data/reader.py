@@ -41,7 +41,7 @@ class Holes:
     """Samples that could not be read. Each keeps its position and gets a healthy stand-in.
 
     Args:
-        allowed: how many different ones a run may meet before it stops.
+        allowed: how many different ones a run may meet, on all ranks together, before it stops.
         report: told each one once, in a line.
     """
 
@@ -50,18 +50,26 @@ class Holes:
     found: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def add(self, place: Place, reason: str) -> None:
-        """Raises:
-        ValueError: there are more than allowed; the message lists them.
+        """Note a hole.
+
+        Raises:
+            ValueError: there are more than allowed.
         """
         if (place.shard, place.sample) in self.found:
             return
         self.found[place.shard, place.sample] = reason
-        if len(self.found) > self.allowed:
-            raise ValueError(
-                f"{len(self.found)} unreadable samples, data.max_bad allows {self.allowed}: "
-                + "; ".join(self.found.values())
-            )
+        self.check(len(self.found))
         self.report(f"hole at position {place.position}: {reason}; a healthy sample stands in")
+
+    def check(self, count: int) -> None:
+        """Stop where `count`, the holes of all ranks, is more than allowed.
+
+        Raises:
+            ValueError: it is; lists those of this rank.
+        """
+        if count > self.allowed:
+            here = "; ".join(self.found.values()) or "all of them on other ranks"
+            raise ValueError(f"{count} unreadable samples, data.max_bad allows {self.allowed}: {here}")
 
 
 @dataclass

@@ -66,10 +66,10 @@ class ShardSet:
         where = f"{self.index.shards[shard].name} at byte {offset}"
         if len(data) != size or form.crc(data) != crc:
             raise ValueError(f"{where}: the {size} bytes of sample {sample} are not those that were packed")
-        members = form.split_members(data)
         try:
+            members = form.split_members(data)
             x, y = self._sides(members)
-        except (RuntimeError, KeyError) as error:
+        except (RuntimeError, KeyError, ValueError) as error:
             raise ValueError(f"{where}: sample {sample} cannot be decoded ({error})") from error
         return members["__key__"].decode(), *((y, x) if self.reverse else (x, y))
 

@@ -27,6 +27,8 @@ class GroupedBatchNorm(nn.Module):
 
     def __init__(self, channels: int, group: int = 1, *, affine: bool = True) -> None:
         super().__init__()
+        if group < 1:
+            raise ValueError(f"group: {group} images cannot share statistics; use 1 or more")
         self.group = group
         self.statistics: Statistics = "batch"
         self.measured: list[tuple[Tensor, Tensor]] | None = None

@@ -34,6 +34,8 @@ class PatchGAN(nn.Module):
         group: int = 1,
     ) -> None:
         super().__init__()
+        if width < 1:
+            raise ValueError(f"width: {width} channels; use 1 or more")
         n = STRIDED[field]
         c = [in_channels] + [width * min(2**k, 8) for k in range(max(n, 1) + 1)]
         kernel, padding = (4, 1) if n else (1, 0)

@@ -45,6 +45,8 @@ class UNet(nn.Module):
         depth = int(math.log2(max(size, 1)))
         if size < 4 or 2**depth != size:
             raise ValueError(f"size: {size} is not a power of two >= 4; use 64, 128, 256, ...")
+        if width < 1:
+            raise ValueError(f"width: {width} channels; use 1 or more")
         self.size, self.skips = size, skips
         c = [in_channels] + [width * min(2**k, 8) for k in range(depth)]
         c_up = [out_channels, *c[1:]]
