@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from launch.argv import Parser
 from p2p.data.encoded import EXTENSIONS, decode
 from p2p.data.format import read_index
 from p2p.log import clock
@@ -34,7 +35,7 @@ VOTES = 9
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="demo", description="Pack, train, translate and show, on this machine.")
+    p = Parser(prog="demo", description="Pack, train, translate and show, on this machine.")
     p.add_argument("--data", type=Path, help="folder of side-by-side pairs; default: photographs of scikit-image")
     p.add_argument("--input", choices=["left", "right"], help="which half is the input; default: the plainer one")
     p.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything that is made")

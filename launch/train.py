@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from launch.argv import Parser
 from p2p import config as conf
 from p2p import dist
 from p2p.build import Plan, plan
@@ -14,7 +15,7 @@ from p2p.run import Run, difference, resumable
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line; settings belong into the YAML file."""
-    p = argparse.ArgumentParser(prog="p2p-train", description="Train image translation from tar shards.")
+    p = Parser(prog="p2p-train", description="Train image translation from tar shards.")
     p.add_argument("--config", required=True, help="YAML file of settings, see configs/")
     p.add_argument("--run", required=True, type=Path, help="folder of the run; the same command again goes on with it")
     p.add_argument("--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE")

@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from launch.argv import Parser
 from p2p import gallery, generator, result
 from p2p.generator import Generator
 from p2p.pictures import Reader, Source, open_sources
@@ -21,13 +22,6 @@ from p2p.translate import Bad, Done, many, sizes, translate
 BAD_SHOWN = 20
 QUIET_S = 5.0
 """A log gets a line of progress at most this often."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Says a mistake in one line, without the usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -86,10 +86,8 @@ class Run:
         generator = Generator(net, self.plan.networks["G"], self.plan.config.inference)
         if generator.inference.statistics == "running":
             batch = self.plan.config.data.batch
-            stream = self.plan.stream(
-                0, 1, self.warn
-            )  # every rank measures the same images: all have the same averages
-            steps = stream.batches(0, -(-CALIBRATION_IMAGES // batch) * batch)
+            # Every rank measures the same images, so all have the same averages.
+            steps = self.plan.stream(0, 1, self.warn).batches(0, -(-CALIBRATION_IMAGES // batch) * batch)
             generator.calibrate(to_float(b["x"]) for b in steps)
         return generator
 

@@ -21,7 +21,7 @@ from p2p.result import KINDS, write_png
 
 THREADS = 2
 WINDOW = 4
-"""Batches in memory at a time, in which pictures of one size are looked for; as many are read ahead."""
+"""Batches in which pictures of one size are looked for. In memory are a few times as many: read, in work, written."""
 SIZES_SHOWN = 6
 PART_BYTES = 200
 """Longest part of a name; file systems allow 255 with what is put before and after it."""

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = [p for room in ("launch", "p2p", "shards") for p in sorted((ROOT / room).rglob("*.py"))]
 
 MAY_IMPORT = {
-    "launch": {"p2p"},
+    "launch": {"p2p", "launch"},
     "shards": {"shards", "p2p.data.format", "p2p.data.encoded"},
     "p2p.data": {"p2p.data"},
     "p2p.networks": {"p2p.networks", "p2p.noise"},

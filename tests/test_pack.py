@@ -315,7 +315,7 @@ def make_bad(folder: Path) -> dict[str, str]:
         "bomb.png": (bomb + good[33:], "cannot be decoded (Image size (3600000000 pixels)"),
         "cut.jpg": (jpeg[:-60], "cannot be decoded (image file is truncated"),
         "half.png": (good[: len(good) // 2], "cannot be decoded ("),
-        "deep_colour.png": (deep_colour(), "16-bit pictures are not supported; convert it to 8 bits"),
+        "deep_colour.png": (deep_colour(), "more than 8 bits a channel are not supported; convert it to 8 bits"),
         "empty.jpg": (b"", "empty file (0 bytes)"),
         f"{'n' * 101}.jpg": (jpeg, "name too long for a tar"),
         "notes.txt": (b"by hand", "not a picture (.txt)"),
@@ -333,8 +333,8 @@ def make_bad(folder: Path) -> dict[str, str]:
     return {
         **{name: reason for name, (_, reason) in contents.items()},
         "odd.png": "width 31 is odd",
-        "deep.png": "16-bit pictures are not supported; convert it to 8 bits",
-        "float.tif": "16-bit pictures are not supported; convert it to 8 bits",
+        "deep.png": "more than 8 bits a channel are not supported; convert it to 8 bits",
+        "float.tif": "more than 8 bits a channel are not supported; convert it to 8 bits",
         "away.png": "cannot be read (No such file",
     }
 

@@ -1,1 +1,1 @@
-"""From tar shards to batches of pixels. Empty on purpose: packing imports only `p2p.data.format`."""
+"""From tar shards to batches of pixels. Empty on purpose: the packer imports `format` and `encoded`, and no torch."""

@@ -47,7 +47,7 @@ def decode(data: bytes) -> Image.Image:
     except Exception as error:  # PIL's readers raise whatever a damaged file makes them raise
         raise ValueError(f"cannot be decoded ({first_line(error)})") from error
     if deep:
-        raise ValueError("16-bit pictures are not supported; convert it to 8 bits")
+        raise ValueError("more than 8 bits a channel are not supported; convert it to 8 bits")
     return image
 
 
