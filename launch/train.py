@@ -63,6 +63,8 @@ def work(made: Plan, folder: Path) -> int:
         return 0
     except (ValueError, OSError) as error:
         return fail(error)
+    except dist.ElsewhereError:
+        return 2
     except NonFiniteError as error:
         say(f"p2p-train: {error}; the last good checkpoint in {folder} stays")
         return 1

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+from typing import Any
 
 import torch
 import torch.distributed as td
@@ -60,6 +61,19 @@ def total(values: Tensor) -> Tensor:
     if td.is_initialized():
         td.all_reduce(values)
     return values
+
+
+def union(items: dict[Any, Any]) -> dict[Any, Any]:
+    """The ranks' entries together; nothing is sent where nobody has any."""
+    if not td.is_initialized() or not total(torch.tensor(float(len(items)), device=device())):
+        return items
+    gathered: list[Any] = [None] * world()
+    td.all_gather_object(gathered, items)
+    return {key: value for part in gathered for key, value in part.items()}
+
+
+class ElsewhereError(Exception):
+    """Every rank stops for the same reason, and the main one says it."""
 
 
 def least(value: int, device: torch.device) -> int:

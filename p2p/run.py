@@ -138,11 +138,16 @@ class Run:
         return self.plan.validation(rank, world, min(count, PICTURES * world), self.warn).batches(0, count)
 
     def _record(self, log: Log | None, images: int, figures: dict[str, float]) -> None:
-        holes = self.stream.holes
-        count = int(dist.total(torch.tensor(float(len(holes.found)), device=self.device)))
+        """Write figures on the main rank, with the holes that any rank has met; too many end the run on all."""
+        found = dist.union(dict(self.stream.holes.found))
         if log:
-            log.scalars(images, figures | ({"holes": count} if count else {}))
-        holes.check(count)
+            log.scalars(images, figures | ({"holes": len(found)} if found else {}))
+        try:
+            self.stream.holes.check(found)
+        except ValueError as error:
+            if dist.main():
+                raise
+            raise dist.ElsewhereError from error
 
     def _averaged(self) -> AveragedModel | None:
         """An exponential average of G's weights whose half-life is counted in images."""

@@ -152,6 +152,38 @@ def test_two_ranks_go_on_from_one_and_agree_to_rounding(finished, tmp_path):
     assert scalars(tmp_path)[-1]["val/L1"] == pytest.approx(scalars(run)[-1]["val/L1"], rel=1e-3)
 
 
+def test_one_rank_goes_on_from_two_with_their_average(finished, tmp_path):
+    """Written on 2 ranks, read on 1: the weights, Adam's moments and the average of the weights."""
+    _, config, _ = finished
+    sets = ("ema.half_life=20", "every.save=16", "every.keep=9")
+    alone = tmp_path / "alone"
+    assert train(config, alone, *sets) == 0
+    assert (
+        subprocess.run(command(config, tmp_path / "two", *sets, ranks=2), cwd=ROOT, capture_output=True).returncode == 0
+    )
+    shutil.copytree(checkpoint.folder(tmp_path / "two", 16), checkpoint.folder(tmp_path / "one", 16))
+    assert train(config, tmp_path / "one", *sets) == 0
+    for other in ("two", "one"):
+        for name, tensor in p2p.load(tmp_path / other).net.state_dict().items():
+            expected = p2p.load(alone).net.state_dict()[name]
+            torch.testing.assert_close(tensor, expected, rtol=1e-3, atol=1e-4, msg=f"{other}: {name}")
+
+
+def test_a_damaged_sample_on_one_of_two_ranks_is_said_once(shard_folder, config_file, tmp_path):
+    folder = shutil.copytree(shard_folder / "train", tmp_path / "damaged")
+    flip(folder / "shard-000000.tar")
+    done = subprocess.run(
+        command(config_file, tmp_path / "run", f"data.train={folder}", ranks=2),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("p2p-train: ")]
+    assert sum("1 unreadable samples, data.max_bad allows 0: shard-000000.tar" in line for line in lines) == 1
+    assert "launch/train.py" not in done.stderr  # no traceback of ours
+
+
 def test_micro_batches_by_the_command_give_the_same_run(finished, tmp_path):
     run, config, _ = finished
     assert train(config, tmp_path, "data.micro=2", "every.keep=9") == 0

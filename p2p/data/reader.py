@@ -1,7 +1,7 @@
 """From shards to batches: the ordered source, read and decoded by threads, delivered in order."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -58,18 +58,18 @@ class Holes:
         if (place.shard, place.sample) in self.found:
             return
         self.found[place.shard, place.sample] = reason
-        self.check(len(self.found))
+        self.check(self.found)
         self.report(f"hole at position {place.position}: {reason}; a healthy sample stands in")
 
-    def check(self, count: int) -> None:
-        """Stop where `count`, the holes of all ranks, is more than allowed.
+    def check(self, found: Mapping[Any, str]) -> None:
+        """Stop where there are more than allowed.
 
         Raises:
-            ValueError: it is; lists those of this rank.
+            ValueError: there are; lists them.
         """
-        if count > self.allowed:
-            here = "; ".join(self.found.values()) or "all of them on other ranks"
-            raise ValueError(f"{count} unreadable samples, data.max_bad allows {self.allowed}: {here}")
+        if len(found) > self.allowed:
+            reasons = "; ".join(found.values())
+            raise ValueError(f"{len(found)} unreadable samples, data.max_bad allows {self.allowed}: {reasons}")
 
 
 @dataclass
