@@ -81,10 +81,10 @@ def train(
     while True:
         # Figures and chores that are due, the same way for the first, the last and a resumed step
         todo = [chore for chore in chores if due(chore.every, done, images) or images >= total]
-        if todo or meter.steps % WATCHED == 0:
+        report = meter.steps and (todo or due(log_every, done, images) or images >= total)
+        if todo or report or meter.steps % WATCHED == 0:
             meter.check()  # before anything is stored
-        if meter.steps and (due(log_every, done, images) or todo or images >= total):
-            meter.check()
+        if report:
             elapsed, steps = time.monotonic() - began, meter.steps
             speed = {
                 "images/s": steps * batch / elapsed,
