@@ -149,6 +149,8 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Generator:
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         spec = validated(Spec, about["spec"])
         inference = validated(Inference, about["inference"])
+        if len(spec.channels) != 2:
+            raise ValueError(f"spec.channels: {spec.channels} are not those of x and y")
         with torch.device("meta"):  # shapes alone, so that a header cannot ask for memory
             net = spec.build()
         load_strict(net, weights)
