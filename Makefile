@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DATA ?=
+INPUT ?=
 OUT ?= demo
 
 .PHONY: help demo test check bench clean
 
 help:
-	@echo "make demo [DATA=folder]  pack, train on 2 workers, translate, and show a gallery"
+	@echo "make demo [DATA=folder [INPUT=left|right]]  pack, train on 2 workers, translate, and show a gallery"
 	@echo "make test                the whole suite;  make check  ruff and mypy;  make bench  ratios of speed"
 
 $(READY): setup.cfg pyproject.toml constraints.txt
@@ -18,7 +19,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)
-	$(BIN)/python -m launch.demo --out '$(OUT)' $(if $(DATA),--data '$(DATA)')
+	$(BIN)/python -m launch.demo --out '$(OUT)' $(if $(DATA),--data '$(DATA)') $(if $(INPUT),--input '$(INPUT)')
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
