@@ -8,8 +8,8 @@ from torchvision.transforms.v2 import InterpolationMode
 
 from p2p.data import keyed
 
-TOP, LEFT, FLIP = range(3)
-"""What a random number is for."""
+TOP, LEFT, FLIP = 21, 22, 23
+"""What a random number is for; the order has 0 to 3, the reader 11 and 12."""
 
 
 @dataclass(frozen=True)
