@@ -35,6 +35,7 @@ VOTES = 9
 
 
 def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
     p = Parser(prog="demo", description="Pack, train, translate and show, on this machine.")
     p.add_argument("--data", type=Path, help="folder of side-by-side pairs; default: photographs of scikit-image")
     p.add_argument("--input", choices=["left", "right"], help="which half is the input; default: the plainer one")

@@ -56,7 +56,8 @@ def save(
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        _write(aside, images, tensors, state, files)
+        _write(aside, tensors, files)
+        _seal(aside, {"images": images, **state})
         if target.exists():
             shutil.rmtree(target)
         aside.rename(target)
@@ -67,13 +68,7 @@ def save(
     return target
 
 
-def _write(
-    aside: Path,
-    images: int,
-    tensors: Mapping[str, Mapping[str, Tensor]],
-    state: Mapping[str, Any],
-    files: Mapping[str, Any],
-) -> None:
+def _write(aside: Path, tensors: Mapping[str, Mapping[str, Tensor]], files: Mapping[str, Any]) -> None:
     for name, values in tensors.items():
         save_file({k: t.detach().cpu().contiguous() for k, t in values.items()}, aside / f"{name}.safetensors")
     for name, content in files.items():
@@ -81,8 +76,12 @@ def _write(
             (aside / name).write_text(content)
         else:
             content.save(aside / name)
+
+
+def _seal(aside: Path, state: Mapping[str, Any]) -> None:
+    """Write state.json, with size and digest of all that lies there, and have everything on the disk."""
     written = {p.name: [p.stat().st_size, _digest(p)] for p in sorted(aside.iterdir())}
-    (aside / STATE).write_text(json.dumps({"images": images, **state, "files": written}, indent=1))
+    (aside / STATE).write_text(json.dumps({**state, "files": written}, indent=1))
     for path in [*aside.iterdir(), aside]:
         _sync(path)
 

@@ -42,6 +42,7 @@ def start(device: torch.device) -> None:
 
 
 def stop() -> None:
+    """Leave the process group, where there is one."""
     if td.is_initialized():
         td.destroy_process_group()
 
@@ -52,6 +53,7 @@ def main() -> bool:
 
 
 def barrier() -> None:
+    """Wait for the other ranks."""
     if td.is_initialized():
         td.barrier()
 

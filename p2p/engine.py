@@ -152,7 +152,7 @@ def load_strict(net: nn.Module, state: Mapping[str, Tensor]) -> None:
         ValueError: names the first that does not.
     """
     own = net.state_dict()
-    for name in own.keys() | state.keys():
+    for name in sorted(own.keys() | state.keys()):
         ours, theirs = (tuple(s[name].shape) if name in s else "missing" for s in (own, state))
         if ours != theirs:
             raise ValueError(f"weights of another network: {name} is {theirs} in the file, {ours} in the network")

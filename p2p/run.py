@@ -97,11 +97,13 @@ class Run:
         Raises:
             NonFiniteError: a weight is no longer finite, though every loss so far was; the same on every rank.
         """
+        if not images:
+            return
         for name, engine in self.nets.items():
             if not all(bool(p.isfinite().all()) for p in engine.net.parameters()):
                 raise NonFiniteError(f"step before image {images}: the weights of {name} are no longer finite")
         generator = self.generator()
-        if dist.main() and images:
+        if dist.main():
             tensors = {name: engine.state() for name, engine in self.nets.items()}
             if self.ema:
                 tensors["ema"] = self.ema.state_dict()

@@ -50,6 +50,8 @@ class Bad(NamedTuple):
 
 
 class Translated(NamedTuple):
+    """A picture that went through G and is not written yet."""
+
     picture: Picture
     fake: Tensor
     """uint8 `[C,H,W]` on the CPU."""

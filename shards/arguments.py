@@ -14,6 +14,8 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 @dataclass(frozen=True)
 class Arguments:
+    """The command line, checked."""
+
     roots: tuple[Path, ...]
     out: Path
     processes: int

@@ -21,17 +21,23 @@ class File(NamedTuple):
 
 
 class Sample(NamedTuple):
+    """Files that make one sample, under its key in the tar."""
+
     key: str
     files: tuple[File, ...]
     """One, or those of input and target."""
 
 
 class Bad(NamedTuple):
+    """A file that cannot be packed, and why."""
+
     name: str
     reason: str
 
 
 class Listing(NamedTuple):
+    """What lies in the source folders."""
+
     samples: list[Sample]
     bad: list[Bad]
 

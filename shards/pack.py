@@ -123,6 +123,11 @@ def is_complete(job: Job) -> bool:
 
 
 def read_report(out: Path) -> dict[str, Any]:
+    """What an earlier run wrote of itself.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     try:
         return dict(json.loads((out / REPORT).read_text()))
     except (ValueError, TypeError) as error:
@@ -151,20 +156,24 @@ def make_plan(pool: Executor, job: Job) -> Plan:
 
 
 def check_all(pool: Executor, job: Job) -> list[Good | str]:
+    """Decode every sample, in order: what each is, or why it is bad."""
     samples = job.listing.samples
     outcomes = pool.map(partial(check, job.settings, job.roots), samples, chunksize=CHUNK)
     return list(progress(outcomes, total=len(samples), done="checked", unit=unit(job)))
 
 
 def unit(job: Job) -> str:
+    """What a job counts."""
     return "photos" if job.settings.form == "photos" else "pairs"
 
 
 def tell(bad: Bad) -> str:
+    """A bad file in one line."""
     return f"{bad.name}: {bad.reason}"
 
 
 def show_bad(out: Path, bad: list[Bad]) -> None:
+    """Name the first bad files on stderr; the report has all."""
     for one in bad[:BAD_SHOWN]:
         print(tell(one), file=sys.stderr)
     if len(bad) > BAD_SHOWN:
@@ -190,6 +199,7 @@ Task = tuple[Path, Sequence[tuple[Sample, Good]]]
 
 
 def shard_tasks(job: Job, plan: Plan) -> Iterator[Task]:
+    """Every shard of every set, in order."""
     for name, samples in plan.sets().items():
         (job.out / name).mkdir(exist_ok=True)
         for number, some in enumerate(cut(job.settings, samples)):
@@ -197,6 +207,7 @@ def shard_tasks(job: Job, plan: Plan) -> Iterator[Task]:
 
 
 def write_one(settings: Settings, roots: tuple[Path, ...], task: Task) -> ShardInfo:
+    """Write a shard, unless an interrupted run completed it."""
     path, samples = task
     encoded = ((sample.key, members(settings, roots, sample, good)) for sample, good in samples)
     return finished_shard(path, len(samples)) or write_shard(path, encoded)

@@ -20,6 +20,8 @@ REPORT = "report.json"
 
 @dataclass(frozen=True)
 class Plan:
+    """What was asked for, listed and found; all that is written follows from it."""
+
     settings: Settings
     listing: Listing
     outcomes: list[Good | str]

@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -86,13 +87,18 @@ def test_public_functions_are_documented(path):
     assert ast.get_docstring(tree), f"{path} does not say what it holds"
     assert len(path.read_text().splitlines()) <= 250, f"{path} has two jobs"
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno - node.lineno < 100, f"{path}:{node.lineno} {node.name} is long"
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{path}:{node.lineno} {node.name} has no docstring"
+        if isinstance(node, ast.FunctionDef) and (path.name, node.name) != (
+            "loop.py",
+            "train",
+        ):  # the one long function
+            assert node.end_lineno - node.lineno < 60, f"{path}:{node.lineno} {node.name} is long"
 
 
 def test_packing_needs_no_torch():
     code = "import sys, shards.pack; assert 'torch' not in sys.modules and 'skimage' not in sys.modules"
-    assert subprocess.run([str(Path(__import__("sys").executable)), "-c", code], cwd=ROOT).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_console_scripts_are_the_modules_mains():

@@ -80,6 +80,29 @@ def test_a_large_set_mixes_shards_and_reads_blocks():
     assert len(blocks) == 2
 
 
+def first_seen_blocks(order, epoch, block):
+    """Blocks in the order in which an epoch first touches them."""
+    positions = range(epoch * order.size, (epoch + 1) * order.size)
+    return list(dict.fromkeys((shard, i // block) for shard, i in samples(order, positions)))
+
+
+def test_blocks_are_shuffled_anew_in_every_epoch():
+    order = Order([100] * 20, seed=4, lanes=4, block=4, window=2)
+    assert order.size > 4 * 4 * 2  # more than a round: lanes, not one permutation of all
+    first, second = (first_seen_blocks(order, epoch, 4) for epoch in (0, 1))
+    assert sorted(first) == sorted(second)
+    assert sum(a == b for a, b in zip(first, second, strict=True)) < 10  # of 500
+
+
+def test_each_lane_of_the_tail_has_an_order_of_its_own():
+    """27 full rounds of 4 lanes x 8 samples, then 4 runs of 7."""
+    order = Order([27 * 32 + 28], seed=6, lanes=4, block=4, window=2)
+    places = order._in_tail(np.arange(28), 27, keyed.key(order.seed, 0, np.zeros(28, np.int64))) - 27 * 32
+    runs = [tuple(places[lane::4] - 7 * lane) for lane in range(4)]
+    assert all(sorted(run) == list(range(7)) for run in runs)
+    assert len(set(runs)) == 4
+
+
 def test_ten_billion_samples_have_no_table():
     order = Order(range(9_000, 11_000), seed=2)  # 2,000 shards; nothing grows with the samples
     big = Order([10_000_000] * 1000, seed=2)
