@@ -1,16 +1,26 @@
 """Train: `python -m launch.train --config configs/edges2handbags.yaml --run runs/bags`, alone or under torchrun."""
 
 import argparse
+import os
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
+import torch
+import torch.distributed as td
+
 from launch.argv import Parser
+from launch.muster import identity, muster
+from launch.process import Signals, die_with_parent, exit_code, reproducible
 from p2p import config as conf
-from p2p import dist
+from p2p import dist, status
 from p2p.build import Plan, plan
-from p2p.log import NonFiniteError
-from p2p.run import Run, difference, resumable
+from p2p.log import Journal, NonFiniteError
+from p2p.resume import difference, flat, resumable
+from p2p.run import Run
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,25 +30,61 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--run", required=True, type=Path, help="folder of the run; the same command again goes on with it")
     p.add_argument("--set", dest="overrides", action="append", default=[], metavar="SECTION.NAME=VALUE")
     p.add_argument("--dry-run", action="store_true", help="check everything, print the settings and the plan, and end")
+    p.add_argument("--local_rank", help=argparse.SUPPRESS)  # DeepSpeed's launcher adds it
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 trained, 1 a loss was not finite, 2 a mistake in what was given (one line), 130 interrupted."""
+    """Exit codes: 0 trained, or stopped by USR1 after a checkpoint; 1 a loss was not finite, or other ranks were lost;
+    2 a mistake in what was given (one line); 130 and 143 stopped by INT and TERM after a checkpoint."""
     args = parser().parse_args(argv)
-    device = dist.device()
-    try:
-        config = conf.load(args.config, args.overrides)
-        made = plan(config, dist.world(), device)
-        resumable(made, args.run)
-        changed = difference(args.run, config)
-        if not args.dry_run:
-            args.run.mkdir(parents=True, exist_ok=True)
-    except (ValueError, OSError) as error:
-        return fail(error, everyone=False)
+    if dist.elastic():
+        die_with_parent()
+    with Signals() as signals:
+        made, problem, lock = None, "", None
+        try:
+            made = prepare(args)
+            if dist.main() and not args.dry_run:
+                lock = status.hold(args.run)  # held until this process ends
+        except (ValueError, OSError) as error:
+            problem = str(error)
+        try:
+            store = agree(args, made, problem)
+        except (ValueError, OSError) as error:
+            return fail(str(error))
+        if made is None or store is None:
+            return 2
+        if dist.main():
+            introduce(made, args.run, difference(args.run, made.config))
+        try:
+            return 0 if args.dry_run else work(made, args.run, store, signals)
+        finally:
+            if lock:
+                lock.release()
+
+
+def prepare(args: argparse.Namespace) -> Plan:
+    """Find every mistake that can be found before training."""
+    made = plan(conf.load(args.config, args.overrides), dist.world(), dist.device())
+    resumable(made, args.run)
+    return made
+
+
+def agree(args: argparse.Namespace, made: Plan | None, problem: str) -> td.Store | None:
+    """Whether all ranks may start; if not, the main one says why. The store of the ranks if they may."""
+    store: td.Store = td.HashStore()
+    causes = [problem] if problem else []
+    if dist.launched() and not args.dry_run:
+        mine = (
+            identity(flat(conf.to_tree(made.config)), (resumable(made, args.run) or {}).get("images", 0))
+            if made
+            else {}
+        )
+        store, causes = muster(problem, mine)
     if dist.main():
-        introduce(made, args.run, changed)
-    return 0 if args.dry_run else work(made, args.run)
+        for cause in causes:
+            fail(cause)
+    return None if causes else store
 
 
 def introduce(made: Plan, folder: Path, changed: Sequence[str]) -> None:
@@ -48,49 +94,81 @@ def introduce(made: Plan, folder: Path, changed: Sequence[str]) -> None:
         print(f"changed since the checkpoint in {folder}: {line}", flush=True)
 
 
-def work(made: Plan, folder: Path) -> int:
+def work(made: Plan, folder: Path, store: td.Store, signals: Signals) -> int:
     """Join the process group, train, leave it."""
     device = dist.device()
-    dist.start(device)
+    journal = Journal(folder, dist.rank(), lambda line: print(line, flush=True))
+    journal.note(f"rank {dist.rank()} of {dist.world()} on {dist.host()}, process {os.getpid()}, {device}")
+    dist.start(device, store, alone=made.config.engine.name == "deepspeed")
     try:
-        run = Run(made, folder, device, say)
-        if run.images >= made.total:
-            say(f"{folder}: already trained to {run.images:,} images") if dist.main() else None
-            return 0
-        if run.images:
-            run.say(f"resuming after {run.images:,} images")
-        run.go()
-        return 0
+        with reproducible(device) if made.config.engine.reduction == "exact" else nullcontext():
+            return play(Run(made, folder, device, journal), signals)
     except (ValueError, OSError) as error:
-        return fail(error)
+        return failed(folder, journal, str(error), 2)
     except dist.ElsewhereError:
         return 2
     except NonFiniteError as error:
-        say(f"p2p-train: {error}; the last good checkpoint in {folder} stays")
-        return 1
-    except RuntimeError as error:
-        if dist.world() == 1 or "gloo" not in str(error):
-            raise
-        print(f"p2p-train: rank {dist.rank()} lost the others; the first line of one of them says why", file=sys.stderr)
-        return 1
+        return failed(folder, journal, f"{error}; the last good checkpoint in {folder} stays", 1)
     except KeyboardInterrupt:
-        print(f"p2p-train: interrupted; the same command goes on from the last checkpoint in {folder}", file=sys.stderr)
-        return 130
+        return failed(
+            folder, journal, f"interrupted; the same command goes on from the last checkpoint in {folder}", 130
+        )
+    except RuntimeError as error:
+        journal.note(traceback.format_exc())
+        if dist.world() == 1 and not isinstance(error, torch.OutOfMemoryError):
+            raise
+        return failed(folder, journal, explain(error, journal.path), 1)
     finally:
         dist.stop()
 
 
-def say(line: str) -> None:
-    """A line for the reader."""
-    print(line, flush=True)
+def play(run: Run, signals: Signals) -> int:
+    """Train to the end, or until a signal."""
+    if run.images >= run.plan.total:
+        run.say(f"{run.folder}: already trained to {run.images:,} images")
+        return 0
+    if run.images:
+        run.say(f"resuming after {run.images:,} images")
+    wish = run.go(signals.wish)
+    if wish:
+        run.say(
+            f"stopped by {signal.Signals(wish).name} after {run.images:,} images; the same command goes on from there"
+        )
+    return exit_code(wish) if wish else 0
 
 
-def fail(error: Exception, *, everyone: bool = True) -> int:
-    """One line on stderr; what every rank finds alike is said by the main one only."""
-    if everyone or dist.main():
-        print(f"p2p-train: {error}".replace("\n", "; "), file=sys.stderr, flush=True)
+def explain(error: RuntimeError, log: Path) -> str:
+    """The gist of an error that is not the user's doing, for the console; its whole story is in the log."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"out of memory on {dist.device()}; use data.micro, or a smaller data.batch"
+    lost = isinstance(error, td.DistError) or "gloo" in str(error)
+    gist = "lost the others; the first line of one of them says why" if lost else str(error).splitlines()[0]
+    return f"rank {dist.rank()} on {dist.host()}: {gist} (see {log})"
+
+
+def failed(folder: Path, journal: Journal, why: str, code: int) -> int:
+    """Note why this rank ends, and say it."""
+    journal.note(why)
+    if dist.main():
+        status.write(folder, "failed", why=why)
+    fail(why)
+    return code
+
+
+def fail(why: str) -> int:
+    """One line on stderr."""
+    print(f"p2p-train: {why}".replace("\n", "; "), file=sys.stderr, flush=True)
     return 2
 
 
+def leave(code: int) -> None:
+    """End the process; gloo's threads now and then abort one that ends by itself after all is done."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if dist.launched():
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -2,25 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from math import ceil
+from functools import cached_property, partial
+from math import ceil, lcm
 from typing import Any
 
 import torch
 from torch import nn
 
+from p2p import checks, schedule
 from p2p import config as conf
-from p2p import schedule
 from p2p.data.augment import Augment
 from p2p.data.order import Order, Sequential, rank_slice
 from p2p.data.reader import Holes, Stream
 from p2p.data.shardset import ShardSet
 from p2p.engine import Engine
 from p2p.generator import Spec
-from p2p.networks.norm import GroupedBatchNorm, SyncNorm
 from p2p.strict import checked
 from p2p.tasks import TASKS
 from p2p.tasks.pix2pix import Pix2Pix
+from p2p.zero import ZeRO
 
 AUTO_LANES = 1024
 
@@ -64,25 +64,51 @@ class Plan:
         sizes = {"seed": o.seed, "lanes": o.lanes, "block": o.block, "window": o.window}
         return {**sizes, "samples": o.size, "shards": self.train.fingerprint}
 
+    @cached_property
+    def groups(self) -> dict[str, int]:
+        """Images that share batch statistics in each network."""
+        return {name: lcm(*checks.groups(net)) for name, net in self.shapes.items()}
+
+    @property
+    def unit(self) -> int:
+        """Consecutive images of a step that stay together on a rank."""
+        return self.micro if self.config.engine.reduction == "exact" else lcm(*self.groups.values())
+
+    @property
+    def micro(self) -> int:
+        """Images per forward and backward; 0: a rank's whole share. Bits depend on it, so `exact` always states it."""
+        exact = self.config.engine.reduction == "exact"
+        return self.config.data.micro or (lcm(*self.groups.values()) if exact else 0)
+
     @property
     def shares(self) -> list[int]:
         """Images of each rank in a step."""
-        return [len(rank_slice(0, self.config.data.batch, r, self.world)) for r in range(self.world)]
+        batch = self.config.data.batch
+        return [len(rank_slice(0, batch, r, self.world, self.unit)) for r in range(self.world)]
 
     def describe(self) -> str:
         """What was derived, for the reader of the log."""
         c, shares = self.config, self.shares
         images = f"{min(shares)}" if min(shares) == max(shares) else f"{min(shares)} to {max(shares)}"
-        micro = f" in micro-batches of {c.data.micro}" if c.data.micro else ""
+        micro = f" in micro-batches of {self.micro}" if self.micro else ""
         nets = ", ".join(f"{k} {s.name} {_parameters(self.shapes[k]):,}" for k, s in self.networks.items())
         return "\n".join(
             [
                 f"data    {self.train.folder}: {self.order.size:,} pairs in {len(self.train.counts)} shards"
                 + (f"; validation {self.val.folder}: {sum(self.val.counts):,}" if self.val else "; no validation"),
-                f"nets    {nets} parameters, {c.engine.precision}",
+                f"nets    {nets} parameters, {c.engine.precision}, {self.engine}",
                 f"batch   {c.data.batch} = {self.world} rank{'s' * (self.world > 1)} x {images} images{micro}",
                 f"run     {self.total:,} images, {self.total // c.data.batch:,} steps",
             ]
+        )
+
+    @property
+    def engine(self) -> str:
+        """How gradients and optimisers are distributed, in words."""
+        e = self.config.engine
+        zero = f"DeepSpeed ZeRO-{e.zero_stage}{' offloaded' * e.offload}"
+        return (zero if e.name == "deepspeed" else "DDP" if self.world > 1 else "one process") + ", exact" * (
+            e.reduction == "exact"
         )
 
     def stream(self, rank: int, world: int, report: Callable[[str], None]) -> Stream:
@@ -90,7 +116,7 @@ class Plan:
         d, seed = self.config.data, self.config.seed
         holes = Holes(int(d.max_bad * self.order.size), report)
         augment = Augment(d.load, d.crop, d.mirror, seed=seed)
-        return Stream(self.train, self.order, augment, holes, d.batch, rank, world, seed, d.threads)
+        return Stream(self.train, self.order, augment, holes, d.batch, rank, world, seed, d.threads, self.unit)
 
     def validation(self, rank: int, world: int, batch: int, report: Callable[[str], None]) -> Stream:
         """The validation pairs of one rank, each once, in the order of the shards."""
@@ -107,8 +133,13 @@ class Plan:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(c.seed)
             nets = {name: spec.build(name) for name, spec in self.networks.items()}
+        make = (
+            partial(ZeRO, stage=c.engine.zero_stage, offload=c.engine.offload)
+            if c.engine.name == "deepspeed"
+            else Engine
+        )
         return {
-            name: Engine(
+            name: make(
                 net,
                 device=device,
                 lr=c.optimizer.lr,
@@ -116,7 +147,8 @@ class Plan:
                 precision=c.engine.precision,
                 channels_last=c.engine.channels_last,
                 compile=c.engine.compile,
-                recompute=name == "G" and 0 < c.data.micro < max(self.shares),
+                recompute=name == "G" and 0 < self.micro < max(self.shares),
+                reduction=c.engine.reduction,
             )
             for name, net in nets.items()
         }
@@ -140,9 +172,10 @@ def plan(config: conf.Config, world: int, device: torch.device) -> Plan:
     with torch.device("meta"):
         shapes = {name: spec.build(name) for name, spec in networks.items()}
     made = Plan(config, world, task, train, val, networks, shapes)
-    _check_batch(made, device)
-    _check_pixels(config.data, [s for s in (train, val) if s])
-    _check_networks(made)
+    checks.batch(made)
+    checks.engine(made, device)
+    checks.pixels(config.data, [s for s in (train, val) if s])
+    checks.networks(made)
     return made
 
 
@@ -150,54 +183,6 @@ def _spec(config: conf.Config, name: str, channels: tuple[int, ...]) -> Spec:
     part: conf.Part = getattr(config, name)
     d = config.data
     return Spec(part.name, part.settings, channels, d.crop, d.load > 0, d.reverse)
-
-
-def _check_batch(plan: Plan, device: torch.device) -> None:
-    d, world = plan.config.data, plan.world
-    if d.batch < world:
-        raise ValueError(f"data.batch: {d.batch} is less than the {world} ranks; use at least {world}, or fewer ranks")
-    if d.lanes % d.batch:
-        raise ValueError(f"data.lanes: {d.lanes} is not a multiple of data.batch {d.batch}; use 0 to have one chosen")
-    plan.order, plan.rate  # noqa: B018 - they check their own settings
-    if not plan.total:
-        raise ValueError(
-            f"schedule.epochs: {plan.config.schedule.epochs} of {plan.order.size} pairs is no image; give more"
-        )
-    for name, net in plan.shapes.items():
-        sync = any(isinstance(m, SyncNorm) for m in net.modules())
-        group = max((m.group for m in net.modules() if isinstance(m, GroupedBatchNorm)), default=1)
-        if sync and world > 1 and device.type == "cpu":
-            raise ValueError(f"{name}.norm: sync over {world} ranks needs GPUs; use batch, instance or none on CPUs")
-        if any(n % group for n in [*plan.shares, d.micro]):
-            raise ValueError(
-                f"{name}.group: {group} images share statistics, but data.batch {d.batch} on {world} ranks in"
-                f" micro-batches of {d.micro or 'all'} splits groups; use a batch of {world} x a multiple of {group},"
-                f" or {name}.group=1"
-            )
-        if name == "D" and plan.task.gan == "wgan" and (sync or group > 1):
-            raise ValueError("D.norm: mixes images, which wgan's penalty forbids; use instance, none or D.group=1")
-
-
-def _check_pixels(data: conf.Data, sets: list[ShardSet]) -> None:
-    if 0 < data.load < data.crop:
-        raise ValueError(f"data.load: {data.load} is less than data.crop {data.crop}; use at least {data.crop}, or 0")
-    for shards in sets:
-        h, w = shards.index.smallest
-        if not data.load and min(h, w) < data.crop:
-            raise ValueError(
-                f"data.crop: {data.crop} does not fit pictures of {h}x{w} in {shards.folder}; use data.load"
-            )
-
-
-def _check_networks(plan: Plan) -> None:
-    """Run each network on shapes alone."""
-    crop = plan.config.data.crop
-    for name, net in plan.shapes.items():
-        pictures = torch.empty(1, plan.networks[name].channels[0], crop, crop, device="meta")
-        try:
-            net.eval()(pictures)
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(f"{name}: does not take pictures of data.crop {crop} pixels ({error})") from error
 
 
 def _parameters(net: nn.Module) -> int:

@@ -12,10 +12,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -43,10 +45,10 @@ def save(
     images: int,
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
-    files: Mapping[str, Any],
+    files: Mapping[str, bytes],
 ) -> Path:
-    """Write a checkpoint: a safetensors file for each entry of `tensors`; `files` maps a file name to a text, or to
-    something with `save(path)`. Then `state` goes into state.json, and the whole is renamed into place.
+    """Write a checkpoint: a safetensors file for each entry of `tensors`, which lie contiguous on the CPU, and `files`
+    by name. Then `state` goes into state.json, and the whole is renamed into place.
 
     Raises:
         OSError: it cannot be written; nothing of it is left.
@@ -68,14 +70,11 @@ def save(
     return target
 
 
-def _write(aside: Path, tensors: Mapping[str, Mapping[str, Tensor]], files: Mapping[str, Any]) -> None:
+def _write(aside: Path, tensors: Mapping[str, Mapping[str, Tensor]], files: Mapping[str, bytes]) -> None:
     for name, values in tensors.items():
-        save_file({k: t.detach().cpu().contiguous() for k, t in values.items()}, aside / f"{name}.safetensors")
+        save_file(dict(values), aside / f"{name}.safetensors")
     for name, content in files.items():
-        if isinstance(content, str):
-            (aside / name).write_text(content)
-        else:
-            content.save(aside / name)
+        (aside / name).write_bytes(content)
 
 
 def _seal(aside: Path, state: Mapping[str, Any]) -> None:
@@ -84,6 +83,43 @@ def _seal(aside: Path, state: Mapping[str, Any]) -> None:
     (aside / STATE).write_text(json.dumps({**state, "files": written}, indent=1))
     for path in [*aside.iterdir(), aside]:
         _sync(path)
+
+
+class Writer:
+    """Writes in a thread, one thing after the other, while training goes on."""
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self.pending: Future[None] | None = None
+
+    def start(self, write: Callable[[], None]) -> None:
+        """Begin to write, once what was begun before is done."""
+        self.finish()
+        self.pending = self.pool.submit(write)
+
+    def check(self) -> None:
+        """Notice a failure.
+
+        Raises:
+            OSError: what was written failed.
+        """
+        if self.pending and self.pending.done():
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            OSError: it failed.
+        """
+        pending, self.pending = self.pending, None
+        if pending:
+            pending.result()
+
+
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A copy in the memory of this machine, which training does not change."""
+    return {name: t.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for name, t in tensors.items()}
 
 
 def keep(run: Path, count: int) -> None:

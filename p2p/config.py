@@ -78,8 +78,16 @@ class Schedule:
 
 @settings
 class Engine:
-    """How the networks run; changes speed and rounding, never the mathematics."""
+    """How the networks run; changes speed, memory and rounding, never the mathematics."""
 
+    name: Literal["ddp", "deepspeed"] = "ddp"
+    zero_stage: Literal[0, 1, 2] = 0
+    """What DeepSpeed shards over the ranks: nothing, Adam's state, the gradients too."""
+    offload: bool = False
+    """Adam's state and step on the CPU; DeepSpeed's stages 1 and 2."""
+    reduction: Literal["fast", "exact"] = "fast"
+    """`exact`: gradients are summed in fixed point over parts of `data.micro` images, so that the weights have the
+    same bits on any number of ranks; slower."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """bf16: autocast around the networks; losses and weights stay float32."""
     channels_last: bool = True

@@ -1,19 +1,29 @@
-"""The process group: one process, or as many as `torchrun` started. The only room that reads the environment."""
+"""The process group: one process, or as many as a launcher started. The only room that reads the environment."""
 
 import datetime
 import os
+import socket
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed as td
 from torch import Tensor
 
-TIMEOUT = datetime.timedelta(minutes=30)
+PATIENCE = datetime.timedelta(seconds=45)
+"""For ranks that have not come yet."""
+TIMEOUT = datetime.timedelta(minutes=10)
+"""For a rank that is silent in the middle of training, though its connection stands."""
 
 
 def launched() -> bool:
     """Whether a launcher such as `torchrun` started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def elastic() -> bool:
+    """Whether this process is a worker of torchrun, which starts it again when a rank dies."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def rank() -> int:
@@ -26,6 +36,19 @@ def world() -> int:
     return td.get_world_size() if td.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def host() -> str:
+    """Name of this machine."""
+    return socket.gethostname()
+
+
+def job() -> str:
+    """What a scheduler or launcher calls this job, the same when it starts again; empty for neither."""
+    for name, variable in (("slurm job", "SLURM_JOB_ID"), ("torchrun", "TORCHELASTIC_RUN_ID")):
+        if os.environ.get(variable, "none") != "none":
+            return f"{name} {os.environ[variable]}"
+    return ""
+
+
 def device() -> torch.device:
     """The accelerator of this process where there is one, else the CPU."""
     if torch.cuda.is_available():
@@ -33,12 +56,60 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
-def start(device: torch.device) -> None:
-    """Join the process group: NCCL between GPUs, gloo between CPUs. Alone, nothing."""
+def meet() -> td.Store:
+    """Where the ranks leave messages before, and for, their process group.
+
+    Raises:
+        ValueError: it cannot be reached.
+    """
+    if not launched():
+        return td.HashStore()
+    address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    try:
+        store, _, _ = next(td.rendezvous("env://", rank(), world(), timeout=PATIENCE))
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"rank {rank()} on {host()}: the ranks did not meet at {address} within {PATIENCE.seconds} s ({reason});"
+            " check that rank 0 runs, and that this machine can reach it"
+        ) from error
+    return td.PrefixStore(f"p2p/{_attempt()}", store)
+
+
+def _attempt() -> str:
+    """torchrun's workers may share their agent's store, which still holds what their dead predecessors left there."""
+    fresh = os.environ.get("TORCH_DISABLE_SHARE_RDZV_TCP_STORE") == "1"
+    return "0" if fresh else os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+
+
+def verdicts(store: td.Store, mine: str) -> list[tuple[str, str]]:
+    """Each rank's host and what it has to say against starting; an empty text where nothing.
+
+    Raises:
+        ValueError: ranks did not come.
+    """
+    keys = [f"verdict/{r}" for r in range(world())]
+    store.set(keys[rank()], f"{host()}\n{mine}")
+    try:
+        store.wait(keys, PATIENCE)
+    except (ValueError, RuntimeError) as error:
+        missing = ", ".join(str(r) for r, key in enumerate(keys) if not store.check([key]))
+        raise ValueError(
+            f"ranks {missing} of {world()} did not come within {PATIENCE.seconds} s; see their logs"
+        ) from error
+    host_and_text = (value.decode().split("\n", 1) for value in store.multi_get(keys))
+    return [(host, text) for host, text in host_and_text]
+
+
+def start(device: torch.device, store: td.Store | None = None, *, alone: bool = False) -> None:
+    """Join the process group: NCCL between GPUs, gloo between CPUs. A single process has one only if `alone` asks."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if launched():
-        td.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    if launched() or alone:
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        td.init_process_group(
+            backend, store=store if store is not None else meet(), rank=rank(), world_size=world(), timeout=TIMEOUT
+        )
 
 
 def stop() -> None:
@@ -65,9 +136,22 @@ def total(values: Tensor) -> Tensor:
     return values
 
 
+def broadcast(tensor: Tensor) -> None:
+    """Overwrite with the main rank's values."""
+    if td.is_initialized():
+        td.broadcast(tensor, 0)
+
+
+def gathered(values: Sequence[float]) -> list[list[float]]:
+    """The numbers of every rank; every rank gets them."""
+    table = torch.zeros(world(), len(values), dtype=torch.float64)
+    table[rank()] = torch.tensor(values, dtype=torch.float64)
+    return total(table).tolist()
+
+
 def union(items: dict[Any, Any]) -> dict[Any, Any]:
     """The ranks' entries together; nothing is sent where nobody has any."""
-    if not td.is_initialized() or not total(torch.tensor(float(len(items)), device=device())):
+    if not td.is_initialized() or not total(torch.tensor(float(len(items)))):
         return items
     gathered: list[Any] = [None] * world()
     td.all_gather_object(gathered, items)
@@ -85,3 +169,29 @@ def least(value: int, device: torch.device) -> int:
     tensor = torch.tensor(value, device=device)
     td.all_reduce(tensor, td.ReduceOp.MIN)
     return int(tensor)
+
+
+class Vote:
+    """The largest of the ranks' numbers, asked at every step. The answer is that of the step before, the same on every
+    rank, so that nobody waits for it."""
+
+    def __init__(self) -> None:
+        self.asked: tuple[Any, Tensor] | None = None
+
+    def __call__(self, mine: int) -> int:
+        """Give this rank's number; returns the largest of the last time."""
+        if not td.is_initialized():
+            return mine
+        answer = self.answer()
+        ballot = torch.tensor(mine)
+        self.asked = td.all_reduce(ballot, td.ReduceOp.MAX, async_op=True), ballot
+        return answer
+
+    def answer(self) -> int:
+        """The largest of the last time, 0 if nothing was asked since."""
+        if self.asked is None:
+            return 0
+        work, ballot = self.asked
+        self.asked = None
+        work.wait()
+        return int(ballot)

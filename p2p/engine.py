@@ -4,12 +4,17 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-import torch.distributed as td
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from p2p import dist
+from p2p.adam import Adam
+from p2p.exact import FixedPoint
+from p2p.watch import Stopwatch
+
 Precision = Literal["fp32", "bf16"]
+Reduction = Literal["fast", "exact"]
 
 
 class Engine:
@@ -23,6 +28,8 @@ class Engine:
         compile: run the forward through `torch.compile`.
         recompute: forget activations and compute them again for the backward. With micro-batches the graphs of
             several forwards wait for their turn, and would not fit otherwise.
+        reduction: how gradients are summed over micro-batches and ranks. `exact`: in fixed point, so that the bits of
+            the weights are the same for any number of ranks; see `p2p.exact`.
     """
 
     def __init__(
@@ -36,26 +43,39 @@ class Engine:
         channels_last: bool = False,
         compile: bool = False,
         recompute: bool = False,
+        reduction: Reduction = "fast",
     ) -> None:
         self.device = torch.device(device)
         self.format = torch.channels_last if channels_last else torch.contiguous_format
-        self.net = net.to(self.device).to(memory_format=self.format).train()
+        self.net = net.to(self.device).train()
         self.parameters = dict(net.named_parameters())
-        self.ordered = {name: in_memory_order(p, p).detach() for name, p in self.parameters.items()}
-        self.base_lr = lr
-        self.optimizer = torch.optim.Adam(self.ordered.values(), lr=lr, betas=betas, fused=True)
-        self.precision, self.recompute = precision, recompute
+        self.base_lr, self.precision, self.recompute = lr, precision, recompute
         self._forward: Any = torch.compile(self.net) if compile else self.net
-        self.ddp = DistributedDataParallel(self.net) if _in_group() else None
+        self._distribute(lr, betas, reduction)
+        self.busy = Stopwatch(self.device)
+        # The first layer's gradient is the last of a backward, and is there before the ranks wait for each other.
+        next(net.parameters()).register_post_accumulate_grad_hook(lambda p: self.busy.stop())
+
+    def _distribute(self, lr: float, betas: tuple[float, float], reduction: Reduction) -> None:
+        """Make the optimiser, and whatever sums gradients over ranks."""
+        self.net.to(memory_format=self.format)
+        self.ordered = {name: in_memory_order(p, p).detach() for name, p in self.parameters.items()}
+        self.optimizer = Adam(self.ordered.values(), lr, betas)
+        for tensor in self.ordered.values():
+            dist.broadcast(tensor)
+        self.exact = FixedPoint(self.parameters.values()) if reduction == "exact" else None
+        self.ddp = DistributedDataParallel(self.net) if dist.world() > 1 and not self.exact else None
 
     def __call__(self, *args: Any) -> Tensor:
         """Forward; the result is float32 (float64 for a float64 network)."""
         args = tuple(self._placed(arg) for arg in args)
+        self.busy.start()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             if self.recompute and torch.is_grad_enabled():
                 out = checkpoint(self._forward, *args, use_reentrant=False, preserve_rng_state=False)
             else:
                 out = self._forward(*args)
+        self.busy.stop()
         return out.float() if out.dtype == torch.bfloat16 else out
 
     def frozen(self, *args: Any) -> Tensor:
@@ -71,23 +91,37 @@ class Engine:
                 parameter.requires_grad_(True)
 
     def backward(self, loss: Tensor, *, last: bool = True) -> None:
-        """Add the gradients of `loss`; with the `last` one before a step they are averaged over the ranks.
+        """Add the gradients of `loss`, this rank's share of the loss of a step; with the `last` one before the step
+        they are summed over the ranks.
 
         The reducer is armed here and not, as DDP's own forward does it, with the forward: in a game of several
         networks a forward may lie turns before its backward. So there is one reduction a network and step,
         overlapped with this backward, and micro-batches before the last are added up without any traffic.
         """
+        self.busy.start()
+        if self.exact:
+            loss.backward()
+            self.exact.add()
+            return
         if self.ddp is not None and last:
             self.ddp.reducer.prepare_for_backward([])
-        loss.backward()
+        (loss * dist.world()).backward()  # DDP takes the mean over ranks
 
-    def step(self) -> None:
-        """Update the weights and clear the gradients."""
+    def step(self, *, measure: bool = False) -> Tensor | None:
+        """Update the weights and clear the gradients; returns the gradient's norm where it is asked for."""
+        if self.exact:
+            self.exact.reduce()
+        norm = self._norm() if measure else None
         for name, parameter in self.parameters.items():
             grad, parameter.grad = parameter.grad, None
             self.ordered[name].grad = None if grad is None else in_memory_order(grad, parameter)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _norm(self) -> Tensor:
+        norms = [p.grad.norm() for p in self.parameters.values() if p.grad is not None]
+        return torch.stack(norms).norm()
 
     @property
     def lr(self) -> float:
@@ -126,7 +160,7 @@ class Engine:
 
     def _like(self, tensor: Tensor, parameter: Tensor) -> Tensor:
         if not tensor.ndim:
-            return tensor.to(self.device)
+            return tensor.to(self.device, copy=True)
         return in_memory_order(torch.empty_like(parameter).copy_(tensor), parameter).detach()
 
 
@@ -139,10 +173,6 @@ def in_memory_order(tensor: Tensor, parameter: Tensor) -> Tensor:
 def as_parameter(tensor: Tensor, parameter: Tensor) -> Tensor:
     """The inverse of `in_memory_order`."""
     return tensor if parameter.is_contiguous() or not tensor.ndim else tensor.permute(0, 3, 1, 2)
-
-
-def _in_group() -> bool:
-    return td.is_initialized() and td.get_world_size() > 1
 
 
 def load_strict(net: nn.Module, state: Mapping[str, Tensor]) -> None:

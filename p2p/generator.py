@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from pydantic import TypeAdapter
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from p2p.checkpoint import newest
@@ -131,9 +131,13 @@ class Generator:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file; everything but the weights is JSON in its header."""
+        Path(path).write_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
         about = {"spec": asdict(self.spec), "inference": TypeAdapter(Inference).dump_python(self.inference)}
         weights = {name: t.detach().contiguous() for name, t in self.net.state_dict().items()}
-        save_file(weights, path, metadata={"p2p": json.dumps(about)})
+        return to_safetensors(weights, metadata={"p2p": json.dumps(about)})
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> Generator:

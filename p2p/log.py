@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -29,6 +30,8 @@ class Meter:
     def __init__(self, batch: int, device: torch.device) -> None:
         self.batch, self.device = batch, device
         self.sums: dict[str, Tensor] = {}
+        self.norms: dict[str, Tensor] = {}
+        """Of the gradients of the last step, by network."""
         self.steps = 0
         self.watched: list[tuple[int, Sequence[str], dict[str, Tensor]]] = []
 
@@ -62,8 +65,9 @@ class Meter:
             return {}
         values = dist.total(torch.stack(list(self.sums.values()))).tolist()
         means = {name: value / self.steps for name, value in zip(self.sums, values, strict=True)}
-        self.sums, self.steps = {}, 0
-        return means
+        norms = {f"{name}/gradient": float(norm) for name, norm in self.norms.items()}
+        self.sums, self.norms, self.steps = {}, {}, 0
+        return means | norms
 
 
 def _finite(losses: Mapping[str, Tensor]) -> bool:
@@ -89,12 +93,15 @@ class Log:
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=images + 1)
         self.began, self.first = time.monotonic(), images
 
-    def scalars(self, images: int, values: Mapping[str, float]) -> None:
-        """Write figures that belong to the clock `images`."""
+    def scalars(self, images: int, values: Mapping[str, float], ranks: Mapping[str, Sequence[float]]) -> None:
+        """Write figures that belong to the clock `images`; `ranks` has those of each rank."""
         with open(self.path, "a") as file:
-            file.write(json.dumps({"images": images, "time": round(time.time(), 3), **values}) + "\n")
+            file.write(json.dumps({"images": images, "time": round(time.time(), 3), **values, **ranks}) + "\n")
         for name, value in values.items():
             self.board.add_scalar(name, value, images)
+        for name, each in ranks.items():
+            for rank, value in enumerate(each):
+                self.board.add_scalar(f"{name}/{rank}", value, images)
         self.say(self.line(images, values))
 
     def line(self, images: int, values: Mapping[str, float]) -> str:
@@ -110,6 +117,30 @@ class Log:
 
     def close(self) -> None:
         self.board.close()
+
+
+class Journal:
+    """What a rank says: all of it, with the time, in RUN/logs/rank000.log; some of it to the reader too.
+
+    Args:
+        run: folder of the run.
+        rank: of this process.
+        show: takes a line for the reader.
+    """
+
+    def __init__(self, run: Path, rank: int, show: Callable[[str], None]) -> None:
+        self.path, self.show = run / "logs" / f"rank{rank:03d}.log", show
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def note(self, text: str) -> None:
+        """Write lines to the file only; a disk that is full of them is no reason to stop."""
+        with suppress(OSError), open(self.path, "a") as file:
+            file.write("".join(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n" for line in text.splitlines()))
+
+    def say(self, text: str) -> None:
+        """Write lines, and show them."""
+        self.note(text)
+        self.show(text)
 
 
 def cut_after(path: Path, images: int) -> None:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from p2p import dist
 from p2p.data.reader import noise_keys
 from p2p.data.views import to_float
 from p2p.engine import Engine
@@ -52,8 +51,9 @@ def train(
     log: Callable[[int, dict[str, float]], None] = lambda images, figures: None,
     log_every: int = 1000,
     chores: Sequence[Chore] = (),
+    stop: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Let the task play until `total` images were seen; returns how many were.
+    """Let the task play until `total` images were seen, or until it is to stop; returns how many were.
 
     Args:
         task: see `Task`.
@@ -69,35 +69,38 @@ def train(
         log: called with images seen and the means of losses and figures since the last time.
         log_every: images between two calls of it.
         chores: done, when due, between two steps; first and last of all too.
+        stop: asked before each step, alike on every rank.
 
     Raises:
         NonFiniteError: a loss was not finite; found before anything was stored.
     """
     device = next(iter(nets.values())).device
     source = iter(batches)
-    meter, began, waited = Meter(batch, device), time.monotonic(), 0.0
+    meter, began, waited, own = Meter(batch, device), time.monotonic(), 0.0, 0
     done = images or None  # at the very start every chore is due; a resumed run did them before it was saved
 
     while True:
         # Figures and chores that are due, the same way for the first, the last and a resumed step
+        over = images >= total or stop()
         todo = [chore for chore in chores if due(chore.every, done, images) or images >= total]
-        report = meter.steps and (todo or due(log_every, done, images) or images >= total)
-        if todo or report or meter.steps % WATCHED == 0:
+        report = meter.steps and (todo or due(log_every, done, images) or over)
+        if todo or report or over or meter.steps % WATCHED == 0:
             meter.check()  # before anything is stored
         if report:
-            elapsed, steps = time.monotonic() - began, meter.steps
+            elapsed, alone = time.monotonic() - began, waited + sum(engine.busy.read() for engine in nets.values())
             speed = {
-                "images/s": steps * batch / elapsed,
+                "images/s": meter.steps * batch / elapsed,
+                "pace": own / max(alone, 1e-9),
                 "wait": waited / elapsed,
                 "lr": next(iter(nets.values())).lr,
             }
             log(images, {**meter.read(), **speed})
-            began, waited = time.monotonic(), 0.0
+            began, waited, own = time.monotonic(), 0.0, 0
         pause = time.monotonic()
         for chore in todo:
             chore.do(images)
         began += time.monotonic() - pause
-        if images >= total:
+        if over:
             return images
 
         # The next batch, and its micro-batches
@@ -110,16 +113,20 @@ def train(
         batch = batch or len(whole["x"])
         meter.batch = batch
         parts = list(split(whole, micro or len(whole["x"])))
+        own += len(whole["x"])
 
         # The turns: each player sees all micro-batches, then steps
         for engine in nets.values():
             engine.set_lr(rate(images))
+        measure = due(log_every, images, images + batch) or images + batch >= total
         for turn in turn_by_turn([task.turns(part, nets) for part in parts]):
             for part, (player, losses, figures) in zip(parts, turn, strict=True):
-                weight = len(part["x"]) * dist.world() / batch  # DDP takes the mean over ranks; ours is over images
+                weight = len(part["x"]) / batch
                 player.backward(sum(losses.values(), start=torch.zeros(())) * weight, last=part is parts[-1])
                 meter.add(images, part["keys"], losses, figures)
-            player.step()
+            norm = player.step(measure=measure)
+            if norm is not None:
+                meter.norms[next(name for name, engine in nets.items() if engine is player)] = norm
 
         # The clock
         averaged()

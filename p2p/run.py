@@ -1,6 +1,6 @@
 """A run in its folder: what is stored, shown and measured on the way, and how it goes on."""
 
-import json
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.utils import make_grid
 
-from p2p import __version__, checkpoint, dist, evaluate
+from p2p import __version__, checkpoint, dist, evaluate, status, watch
 from p2p import config as conf
 from p2p.build import Plan
 from p2p.data.views import to_float, to_uint8
 from p2p.generator import FILE, Generator
-from p2p.log import Log, NonFiniteError
+from p2p.log import Journal, Log, NonFiniteError
 from p2p.loop import Chore, train
+from p2p.resume import resumable
 
 PICTURES = 8
 """Validation pairs in the picture grid."""
@@ -34,23 +35,27 @@ class Run:
         plan: see `p2p.build.plan`.
         folder: holds everything that the run writes; an earlier part of the run in it is gone on with.
         device: of this rank.
-        say: takes lines for the reader; only the main rank's are shown.
+        journal: takes lines for the reader.
 
     Raises:
         ValueError: the folder holds another experiment, or a damaged checkpoint.
     """
 
-    def __init__(self, plan: Plan, folder: Path, device: torch.device, say: Callable[[str], None]) -> None:
+    def __init__(self, plan: Plan, folder: Path, device: torch.device, journal: Journal) -> None:
         self.plan, self.folder, self.device = plan, folder, device
-        self.say = say if dist.main() else lambda line: None
-        self.warn = say
+        self.say = journal.say if dist.main() else journal.note
+        self.note, self.warn = journal.note, journal.say
+        self.writer = checkpoint.Writer()
         self.nets = plan.engines(device)
         self.ema = self._averaged()
         self.images = self._resume()
         self.stream = plan.stream(dist.rank(), dist.world(), self.warn)
 
-    def go(self) -> None:
-        """Train to the end of the plan.
+    def go(self, wish: Callable[[], int] = lambda: 0) -> int:
+        """Train to the end of the plan, or until any rank has a `wish` to stop.
+
+        Returns:
+            The wish that all ranks stopped for, after a checkpoint; 0 at the end of the plan.
 
         Raises:
             NonFiniteError: a loss was not finite; the last checkpoint stays.
@@ -58,27 +63,44 @@ class Run:
         plan, every, batch = self.plan, self.plan.config.every, self.plan.config.data.batch
         total = self.images + -(-(plan.total - self.images) // batch) * batch  # whole steps from wherever it goes on
         log = Log(self.folder, self.images, total, self.say) if dist.main() else None
+        if log:
+            status.write(self.folder, "running", images=self.images, total=total, began=time.time())
         record = partial(self._record, log)
         chores = [Chore(every.save, self.save)]
         if plan.val:
             chores.insert(0, Chore(every.validate, partial(self.validate, record)))
             chores.insert(0, Chore(every.pictures, partial(self.pictures, log)))
-        train(
+        vote, asked = dist.Vote(), [0]
+
+        def stop() -> bool:
+            asked[0] = vote(wish())
+            return asked[0] > 0
+
+        seen = train(
             plan.task,
             self.nets,
             self.stream.batches(self.images, total),
             total=total,
             images=self.images,
             batch=batch,
-            micro=plan.config.data.micro,
+            micro=plan.micro,
             rate=plan.rate,
             averaged=self._average,
             log=record,
             log_every=every.log,
             chores=chores,
+            stop=stop,
         )
+        vote.answer()
+        self.images = seen
+        if seen < total:
+            self.save(seen)
+        self.writer.finish()
         if log:
+            status.write(self.folder, "finished" if seen >= total else "stopped", images=seen)
             log.close()
+        dist.barrier()  # nobody leaves before everything is written
+        return asked[0] if seen < total else 0
 
     def generator(self) -> Generator:
         """G as it would be stored now: averaged where there is an average, in the configured inference mode."""
@@ -103,16 +125,19 @@ class Run:
             if not all(bool(p.isfinite().all()) for p in engine.net.parameters()):
                 raise NonFiniteError(f"step before image {images}: the weights of {name} are no longer finite")
         generator = self.generator()
+        tensors = {name: engine.state() for name, engine in self.nets.items()}  # of all ranks, where it is sharded
+        if self.ema:
+            tensors["ema"] = self.ema.state_dict()
         if dist.main():
-            tensors = {name: engine.state() for name, engine in self.nets.items()}
-            if self.ema:
-                tensors["ema"] = self.ema.state_dict()
-            state = {"p2p": __version__, "torch": torch.__version__, "order": self.plan.pinned}
-            files = {"config.yaml": conf.dump(self.plan.config), FILE: generator}
-            path = checkpoint.save(self.folder, images, tensors, state, files)
-            checkpoint.keep(self.folder, self.plan.config.every.keep)
-            self.say(f"saved {path}")
-        dist.barrier()
+            copies = {name: checkpoint.copied(state) for name, state in tensors.items()}
+            files = {"config.yaml": conf.dump(self.plan.config).encode(), FILE: generator.to_bytes()}
+            self.writer.start(partial(self._write, images, copies, files))
+
+    def _write(self, images: int, tensors: dict[str, dict[str, Tensor]], files: dict[str, bytes]) -> None:
+        state = {"p2p": __version__, "torch": torch.__version__, "order": self.plan.pinned}
+        path = checkpoint.save(self.folder, images, tensors, state, files)
+        checkpoint.keep(self.folder, self.plan.config.every.keep)
+        self.say(f"saved {path}")
 
     def validate(self, record: Callable[[int, dict[str, float]], None], images: int) -> None:
         """Measure the validation L1; with what the best constant picture would have, the first time."""
@@ -141,9 +166,14 @@ class Run:
 
     def _record(self, log: Log | None, images: int, figures: dict[str, float]) -> None:
         """Write figures on the main rank, with the holes that any rank has met; too many end the run on all."""
+        self.writer.check()
         found = dist.union(dict(self.stream.holes.found))
+        ranks: dict[str, list[float]] = {}
+        if "pace" in figures:
+            self.note(f"images {images:,}  {figures['pace']:.3g} images/s by itself  wait {figures['wait']:.1%}")
+            figures, ranks = watch.compare(figures, self.device, self.say)
         if log:
-            log.scalars(images, figures | ({"holes": len(found)} if found else {}))
+            log.scalars(images, figures | ({"holes": len(found)} if found else {}), ranks)
         try:
             self.stream.holes.check(found)
         except ValueError as error:
@@ -180,42 +210,6 @@ class Run:
         return int(state["images"])
 
 
-def resumable(plan: Plan, folder: Path) -> dict[str, Any] | None:
-    """The state of the checkpoint that a run in `folder` goes on from; None where it begins.
-
-    Raises:
-        ValueError: the checkpoint is incomplete, or its samples came in another order than the plan's.
-    """
-    path = checkpoint.newest(folder)
-    if path is None:
-        return None
-    state = checkpoint.read_state(path)
-    for name, value in plan.pinned.items():
-        if state["order"].get(name) != value:
-            raise ValueError(
-                f"{path}: was trained with {name} {state['order'].get(name)} of the order, now it is {value};"
-                " give the run's own settings, or another --run folder"
-            )
-    return state
-
-
 def rgb(picture: Tensor) -> Tensor:
     """uint8 `[1,H,W]` or `[3,H,W]` -> `[3,H,W]`."""
     return picture.expand(3, -1, -1) if len(picture) == 1 else picture
-
-
-def difference(run: Path, config: conf.Config) -> list[str]:
-    """Settings in which a run's last checkpoint differs, as `section.name: before -> now`."""
-    path = checkpoint.newest(run)
-    if path is None or not (path / "config.yaml").is_file():
-        return []
-    before = _flat(conf.to_tree(conf.load(path / "config.yaml")))
-    now = _flat(conf.to_tree(config))
-    return [f"{k}: {before.get(k)} -> {now.get(k)}" for k in sorted(before | now) if before.get(k) != now.get(k)]
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: json.dumps(value)}
-    return flat

@@ -25,8 +25,7 @@ def _worker(rank: int, world: int, port: int, function: Callable[..., Any], args
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    dist.start(torch.device("cpu"))
-    try:
-        torch.save(function(*args), folder / f"rank{rank}.pt")
-    finally:
-        dist.stop()
+    dist.start(torch.device("cpu"), alone=True)
+    torch.save(function(*args), folder / f"rank{rank}.pt")
+    dist.stop()
+    os._exit(0)  # gloo's threads now and then abort a process that ends by itself

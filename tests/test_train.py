@@ -23,6 +23,7 @@ from p2p import checkpoint
 from p2p import config as conf
 from p2p.build import plan
 from p2p.data.views import to_float
+from p2p.log import Journal
 from p2p.run import Run
 from shards import pack
 from tests.conftest import small_tree, write_pairs
@@ -134,8 +135,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(finished, tmp_path):
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     written = [(line["images"], "val/L1" in line) for line in scalars(tmp_path)]
     assert len(written) == len(set(written))  # what lay beyond the checkpoint was not written twice
-    same = [{k: v for k, v in line.items() if k not in ("time", "images/s", "wait")} for line in scalars(tmp_path)]
-    undisturbed = [{k: v for k, v in line.items() if k not in ("time", "images/s", "wait")} for line in scalars(run)]
+    speed = ("time", "images/s", "wait", "memory", "ranks/images/s", "ranks/wait", "ranks/memory")
+    same, undisturbed = ([{k: v for k, v in s.items() if k not in speed} for s in scalars(r)] for r in (tmp_path, run))
     assert same == undisturbed
 
 
@@ -213,10 +214,14 @@ def test_another_batch_on_the_way_ends_in_whole_steps(finished, tmp_path):
 
 def test_a_finished_run_is_left_as_it_is(finished, capsys):
     run, config, _ = finished
-    before = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()}
+
+    def times():
+        return {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file() and p.parent.name != "logs"}
+
+    before = times()
     assert train(config, run, "every.save=8", "every.keep=9") == 0
     assert "already trained to 48 images" in capsys.readouterr().out
-    assert {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()} == before
+    assert times() == before
 
 
 def test_only_the_newest_checkpoints_are_kept(config_file, tmp_path):
@@ -247,7 +252,7 @@ def test_the_average_is_kept_over_a_resume(config_file, tmp_path):
 def test_the_average_has_the_stated_half_life(config_file, tmp_path):
     """After as many images as the half-life, half of a weight's first value is left."""
     made = plan(conf.load(config_file, ["ema.half_life=40"]), 1, torch.device("cpu"))
-    run = Run(made, tmp_path, torch.device("cpu"), print)
+    run = Run(made, tmp_path, torch.device("cpu"), Journal(tmp_path, 0, print))
     weight = run.nets["G"].net.down[0].conv.weight
     run._average()  # the first is a copy
     first = weight.detach().clone()
@@ -280,7 +285,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_checkpoint_stays(c
     before = checkpoint.newest(run)
     capsys.readouterr()
     assert train(config_file, run, "optimizer.lr=1e30", "every.save=4") == 1
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "p2p-train: step " in said
     assert "nan" in said
     assert "samples 0" in said
@@ -295,7 +300,7 @@ def test_weights_that_are_not_finite_are_not_stored(config_file, tmp_path, capsy
     few = ("task.gan_weight=0.0", "schedule.decay=0", "every.save=4", "every.keep=1")
     assert train(config_file, run, *few, "schedule.epochs=0.5") == 0
     assert train(config_file, run, *few, "schedule.epochs=0.66", "optimizer.lr=1e40") == 1
-    assert "the weights of G are no longer finite" in capsys.readouterr().out
+    assert "the weights of G are no longer finite" in capsys.readouterr().err
     assert [int(p.name) for p in checkpoint.saved(run)] == [12]
 
 
@@ -464,7 +469,7 @@ def test_a_damaged_sample_stops_a_small_set_in_one_line(shard_folder, config_fil
 def test_the_flags_are_few():
     """Knobs belong into the configuration file."""
     assert {o for a in parser()._actions for o in a.option_strings} == {
-        "-h", "--help", "--config", "--run", "--set", "--dry-run",
+        "-h", "--help", "--config", "--run", "--set", "--dry-run", "--local_rank",
     }  # fmt: skip
 
 

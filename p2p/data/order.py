@@ -134,6 +134,8 @@ class Sequential:
         return epoch, shard, p - (ends - np.asarray(self.counts))[shard]
 
 
-def rank_slice(step_start: int, batch: int, rank: int, world: int) -> range:
-    """Positions of one rank in the step that starts at `step_start`: [t + r*B//W, t + (r+1)*B//W)."""
-    return range(step_start + rank * batch // world, step_start + (rank + 1) * batch // world)
+def rank_slice(step_start: int, batch: int, rank: int, world: int, unit: int = 1) -> range:
+    """Positions of one rank in the step that starts at `step_start`: [t + r*B//W, t + (r+1)*B//W), counted in units of
+    consecutive positions that stay together."""
+    first, last = (r * (batch // unit) // world * unit if r < world else batch for r in (rank, rank + 1))
+    return range(step_start + first, step_start + last)

@@ -84,6 +84,7 @@ class Stream:
         batch: global batch, images per optimiser step over all ranks.
         seed: of z.
         threads: readers; no part of the order.
+        unit: consecutive samples of a step that go to the same rank.
     """
 
     shards: ShardSet
@@ -95,12 +96,13 @@ class Stream:
     world: int = 1
     seed: int = 0
     threads: int = 2
+    unit: int = 1
     ahead: int = 4
     """Steps read before they are asked for."""
 
     def batches(self, start: int, stop: int) -> Iterable[Batch]:
         """This rank's share of the steps at `start`, `start + batch`, ... below `stop`; the last step may be short."""
-        share = -(-self.batch // self.world)
+        share = -(-self.batch // self.unit // self.world) * self.unit
         return wds.DataPipeline(
             self.places(start, stop),
             in_threads(self.read, self.threads, ahead=self.ahead * share + self.threads),
@@ -114,7 +116,7 @@ class Stream:
             many = self.batch * -(-PLANNED // self.batch)  # whole steps; numpy is slow on a few numbers at a time
             for chunk in range(start, stop, many):
                 firsts = range(chunk, min(chunk + many, stop), self.batch)
-                steps = [rank_slice(f, min(self.batch, stop - f), self.rank, self.world) for f in firsts]
+                steps = [rank_slice(f, min(self.batch, stop - f), self.rank, self.world, self.unit) for f in firsts]
                 mine = np.concatenate([np.asarray(step, np.int64) for step in steps])
                 _, shard, sample = self.order.at(mine)
                 places = map(Place, mine.tolist(), shard.tolist(), sample.tolist())

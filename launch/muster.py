@@ -1,0 +1,67 @@
+"""Before anything starts every rank says what it found; all start, or all end with the cause said once."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+import torch.distributed as td
+
+import p2p
+from p2p import dist
+
+
+def muster(problem: str, identity: dict[str, str]) -> tuple[td.Store, list[str]]:
+    """Meet the other ranks and compare.
+
+    Args:
+        problem: what keeps this rank from starting; empty for nothing.
+        identity: what must be the same on every rank: settings, code, where it goes on.
+
+    Returns:
+        The store of the ranks, and the causes against starting, the same on every rank.
+
+    Raises:
+        ValueError: the ranks do not find each other.
+    """
+    store = dist.meet()
+    if dist.main():
+        store.set("identity", json.dumps({} if problem else identity))
+    found = dist.verdicts(store, problem or difference(json.loads(store.get("identity")), identity))
+    return store, causes(found)
+
+
+def identity(settings: dict[str, str], images: int) -> dict[str, str]:
+    """What must not differ between ranks."""
+    return {
+        **settings,
+        "the code of p2p": code(),
+        "torch": torch.__version__,
+        "images seen in the run folder": str(images),
+    }
+
+
+def code() -> str:
+    """Digest of the sources that train."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(p2p.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def difference(main: dict[str, str], mine: dict[str, str]) -> str:
+    """What a rank has otherwise than the main one, which has nothing where it could not start itself."""
+    names = [name for name in main if mine and main[name] != mine.get(name)]
+    different = "; ".join(f"{name} is {mine.get(name)} here, {main[name]} on rank 0" for name in names)
+    return f"{different}; start every rank with the same command, code and files" if names else ""
+
+
+def causes(found: list[tuple[str, str]]) -> list[str]:
+    """Each cause once, with the ranks and machines that have it where not all do."""
+    lines = []
+    for text in dict.fromkeys(text for _, text in found if text):
+        ranks = [rank for rank, (_, other) in enumerate(found) if other == text]
+        hosts = ", ".join(dict.fromkeys(found[rank][0] for rank in ranks))
+        where = "" if len(ranks) == len(found) else f"rank {', '.join(map(str, ranks))} on {hosts}: "
+        lines.append(where + text)
+    return lines

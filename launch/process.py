@@ -1,0 +1,71 @@
+"""What a process owes to whoever started it: to die with it, and to stop when it is told."""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+
+PR_SET_PDEATHSIG = 1
+"""Linux, prctl(2)."""
+
+
+class Signals:
+    """Signals as wishes, while this is entered: USR1 (time is up), TERM (leave this machine), INT (somebody's Ctrl-C).
+
+    Whoever trains asks for the wish between two steps, so that all ranks save the same one. A second Ctrl-C does not
+    wait for that.
+    """
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        self.before = {s: signal.signal(s, self._note) for s in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def wish(self) -> int:
+        """The signal that was sent, the most urgent of several; 0 for none."""
+        return self.asked
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == self.asked == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = max(self.asked, number)
+
+
+def exit_code(wish: int) -> int:
+    """0 for USR1, whose sender wants a clean end; the shell's 128 + n for the others, so that a launcher that did not
+    send it starts this again."""
+    return 0 if wish == signal.SIGUSR1 else 128 + wish
+
+
+@contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """The same kernels, adding in the same order, on every machine of a kind, while this is entered."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its launcher is gone; torchrun's workers live on otherwise."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,46 @@
+"""What a run goes on from: its newest checkpoint, as long as it is of the same experiment."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from p2p import checkpoint
+from p2p import config as conf
+from p2p.build import Plan
+
+
+def resumable(plan: Plan, folder: Path) -> dict[str, Any] | None:
+    """The state of the checkpoint that a run in `folder` goes on from; None where it begins.
+
+    Raises:
+        ValueError: the checkpoint is incomplete, or its samples came in another order than the plan's.
+    """
+    path = checkpoint.newest(folder)
+    if path is None:
+        return None
+    state = checkpoint.read_state(path)
+    for name, value in plan.pinned.items():
+        if state["order"].get(name) != value:
+            raise ValueError(
+                f"{path}: was trained with {name} {state['order'].get(name)} of the order, now it is {value};"
+                " give the run's own settings, or another --run folder"
+            )
+    return state
+
+
+def difference(run: Path, config: conf.Config) -> list[str]:
+    """Settings in which a run's last checkpoint differs, as `section.name: before -> now`."""
+    path = checkpoint.newest(run)
+    if path is None or not (path / "config.yaml").is_file():
+        return []
+    before = flat(conf.to_tree(conf.load(path / "config.yaml")))
+    now = flat(conf.to_tree(config))
+    return [f"{k}: {before.get(k)} -> {now.get(k)}" for k in sorted(before | now) if before.get(k) != now.get(k)]
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Settings as `section.name` and JSON."""
+    found: dict[str, str] = {}
+    for name, value in tree.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: json.dumps(value)}
+    return found

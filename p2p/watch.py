@@ -1,0 +1,99 @@
+"""How fast each rank is by itself, and which one the others wait for."""
+
+import resource
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from p2p import dist
+
+SLOW = 0.8
+"""A rank below this share of the others' median pace is a straggler."""
+
+
+class Stopwatch:
+    """Time that a device spends between starts and stops, without waiting for it in between."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        self.began: float | torch.cuda.Event | None = None
+        self.spans: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self.seconds = 0.0
+
+    def start(self) -> None:
+        """Begin a span; one that is not stopped does not count."""
+        self.began = self._now()
+
+    def stop(self) -> None:
+        """End the span; where there is none, nothing."""
+        began, self.began = self.began, None
+        if isinstance(began, float):
+            self.seconds += time.perf_counter() - began
+        elif began is not None:
+            self.spans.append((began, self._now()))  # type: ignore[arg-type]
+
+    def read(self) -> float:
+        """Seconds since the last reading."""
+        for began, ended in self.spans:
+            ended.synchronize()
+            self.seconds += began.elapsed_time(ended) / 1000
+        seconds, self.seconds = self.seconds, 0.0
+        self.spans.clear()
+        return seconds
+
+    def _now(self) -> "float | torch.cuda.Event":
+        if not self.cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+
+def compare(
+    figures: dict[str, float], device: torch.device, warn: Callable[[str], None]
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Put this rank's figures beside the others'; every rank must ask.
+
+    Args:
+        figures: with this rank's `pace` (images/s while it waits for no other rank) and `wait` (share of the time that
+            it waits for data).
+        device: of this rank.
+        warn: told of stragglers.
+
+    Returns:
+        The figures, with the largest `wait` and `memory` (GB) of any rank; and the figures of each rank.
+    """
+    table = dist.gathered([figures.pop("pace"), figures["wait"], memory(device)])
+    pace, wait, used = (list(column) for column in zip(*table, strict=True))
+    for rank, usual in stragglers(pace):
+        warn(
+            f"rank {rank} is slow: {pace[rank]:.3g} images/s by itself, the others {usual:.3g};"
+            f" it waits for data {wait[rank]:.0%} of the time (its log names its machine)"
+        )
+    ranks = {"ranks/images/s": pace, "ranks/wait": wait, "ranks/memory": used}
+    return {**figures, "wait": max(wait), "memory": max(used)}, ranks
+
+
+def memory(device: torch.device) -> float:
+    """The most that this process had in use so far, on its accelerator or else in the machine's memory; GB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def stragglers(paces: Sequence[float]) -> list[tuple[int, float]]:
+    """Ranks that are slower than the others by more than a fifth, with the median of the others.
+
+    Args:
+        paces: images/s of each rank by itself; 0 for a rank without images.
+    """
+    working = [(rank, pace) for rank, pace in enumerate(paces) if pace > 0]
+    medians = {rank: _median([p for r, p in working if r != rank]) for rank, _ in working}
+    return [(rank, medians[rank]) for rank, pace in working if pace < SLOW * medians[rank]]
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return (ordered[middle] + ordered[-middle - 1]) / 2 if ordered else 0.0
