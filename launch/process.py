@@ -1,9 +1,7 @@
-"""What a process owes to whoever started it: to die with it, and to stop when it is told."""
+"""What a process owes to whoever started it: to stop when it is told, and not to come back in vain."""
 
-import ctypes
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -11,15 +9,15 @@ from typing import Any
 
 import torch
 
-PR_SET_PDEATHSIG = 1
-"""Linux, prctl(2)."""
+from p2p import dist
 
 
 class Signals:
     """Signals as wishes, while this is entered: USR1 (time is up), TERM (leave this machine), INT (somebody's Ctrl-C).
 
-    Whoever trains asks for the wish between two steps, so that all ranks save the same one. A second Ctrl-C does not
-    wait for that.
+    Whoever trains asks for the wish between two steps, so that all ranks save the same one. Before training, while
+    ranks wait for each other, TERM and INT end the process at once, and USR1 is remembered. A second Ctrl-C does not
+    wait either.
     """
 
     def __init__(self) -> None:
@@ -27,8 +25,12 @@ class Signals:
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
-        self.before = {s: signal.signal(s, self._note) for s in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)}
+        self._listen(signal.SIGUSR1)
         return self
+
+    def training(self) -> None:
+        """From here on TERM and INT are wishes too."""
+        self._listen(signal.SIGTERM, signal.SIGINT)
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self.before.items():
@@ -37,6 +39,9 @@ class Signals:
     def wish(self) -> int:
         """The signal that was sent, the most urgent of several; 0 for none."""
         return self.asked
+
+    def _listen(self, *numbers: int) -> None:
+        self.before |= {number: signal.signal(number, self._note) for number in numbers}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == self.asked == signal.SIGINT:
@@ -65,7 +70,7 @@ def reproducible(device: torch.device) -> Iterator[None]:
         torch.use_deterministic_algorithms(strict)
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its launcher is gone; torchrun's workers live on otherwise."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def give_up() -> None:
+    """Have torchrun end: a mistake in what was given is not mended by starting again."""
+    if dist.restarts():
+        os.kill(os.getppid(), signal.SIGTERM)

@@ -14,7 +14,7 @@ import torch.distributed as td
 
 from launch.argv import Parser
 from launch.muster import identity, muster
-from launch.process import Signals, die_with_parent, exit_code, reproducible
+from launch.process import Signals, exit_code, give_up, reproducible
 from p2p import config as conf
 from p2p import dist, status
 from p2p.build import Plan, plan
@@ -38,8 +38,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 trained, or stopped by USR1 after a checkpoint; 1 a loss was not finite, or other ranks were lost;
     2 a mistake in what was given (one line); 130 and 143 stopped by INT and TERM after a checkpoint."""
     args = parser().parse_args(argv)
-    if dist.elastic():
-        die_with_parent()
     with Signals() as signals:
         made, problem, lock = None, "", None
         try:
@@ -51,8 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             store = agree(args, made, problem)
         except (ValueError, OSError) as error:
-            return fail(str(error))
+            store = None
+            fail(str(error))
         if made is None or store is None:
+            give_up()
             return 2
         if dist.main():
             introduce(made, args.run, difference(args.run, made.config))
@@ -129,6 +129,7 @@ def play(run: Run, signals: Signals) -> int:
         return 0
     if run.images:
         run.say(f"resuming after {run.images:,} images")
+    signals.training()
     wish = run.go(signals.wish)
     if wish:
         run.say(

@@ -26,6 +26,12 @@ def elastic() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
+def restarts() -> bool:
+    """Whether torchrun would start this machine's ranks again, for the first of them to say."""
+    again = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
+    return elastic() and again and os.environ.get("LOCAL_RANK") == "0"
+
+
 def rank() -> int:
     """Of this process, 0 when alone; known before the process group is."""
     return td.get_rank() if td.is_initialized() else int(os.environ.get("RANK", "0"))

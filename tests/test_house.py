@@ -106,7 +106,7 @@ def test_packing_needs_no_torch():
 
 def test_console_scripts_are_the_modules_mains():
     ours = {e.name: e for e in entry_points(group="console_scripts") if e.name.startswith("p2p-")}
-    assert set(ours) == {"p2p-train", "p2p-translate", "p2p-pack"}
+    assert set(ours) == {"p2p-train", "p2p-translate", "p2p-status", "p2p-pack"}
     for entry in ours.values():
         assert callable(entry.load())
 
