@@ -103,8 +103,11 @@ def verdicts(store: td.Store, mine: str) -> list[tuple[str, str]]:
         raise ValueError(
             f"ranks {missing} of {world()} did not come within {PATIENCE.seconds} s; see their logs"
         ) from error
-    host_and_text = (value.decode().split("\n", 1) for value in store.multi_get(keys))
-    return [(host, text) for host, text in host_and_text]
+    said = [value.decode().split("\n", 1) for value in store.multi_get(keys)]
+    store.set(f"heard/{rank()}", "")
+    if main():  # its process may hold the store
+        store.wait([f"heard/{r}" for r in range(world())], PATIENCE)
+    return [(host, text) for host, text in said]
 
 
 def start(device: torch.device, store: td.Store | None = None, *, alone: bool = False) -> None:
