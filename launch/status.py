@@ -33,15 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return NO_RUN
     state = present(run, about)
     lines = scalars(run)
-    print(f"state     {state}: {who(about)}")
-    if state == "failed" and about.get("why"):
-        print(f"why       {about['why']}")
-    print(f"images    {progress(about, lines)}")
-    if figures(lines):
-        print(f"figures   {figures(lines)}")
-    print(f"saved     {saved(run)}")
-    if state == "running":
-        print(f"left      {left(about, lines)}")
+    said = {
+        "state": f"{state}: {who(about)}",
+        "why": about.get("why", "") if state == "failed" else "",
+        "images": progress(about, lines),
+        "figures": figures(lines),
+        "saved": saved(run),
+        "left": left(about, lines) if state == "running" else "",
+    }
+    print("\n".join(f"{name:9} {text}" for name, text in said.items() if text))
     return {"finished": FINISHED, "stopped": STOPPED}.get(state, NOT_FINISHED)
 
 

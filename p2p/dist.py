@@ -115,6 +115,7 @@ def start(device: torch.device, store: td.Store | None = None, *, alone: bool = 
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if launched() or alone:
+        os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         td.init_process_group(
             backend, store=store if store is not None else meet(), rank=rank(), world_size=world(), timeout=TIMEOUT

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.utils import make_grid
 
-from p2p import __version__, checkpoint, dist, evaluate, status, watch
+from p2p import __version__, checkpoint, dist, evaluate, status
 from p2p import config as conf
 from p2p.build import Plan
 from p2p.data.views import to_float, to_uint8
@@ -19,6 +19,7 @@ from p2p.generator import FILE, Generator
 from p2p.log import Journal, Log, NonFiniteError
 from p2p.loop import Chore, train
 from p2p.resume import resumable
+from p2p.watch import Watch
 
 PICTURES = 8
 """Validation pairs in the picture grid."""
@@ -46,6 +47,7 @@ class Run:
         self.say = journal.say if dist.main() else journal.note
         self.note, self.warn = journal.note, journal.say
         self.writer = checkpoint.Writer()
+        self.watch = Watch(device, self.say)
         self.nets = plan.engines(device)
         self.ema = self._averaged()
         self.images = self._resume()
@@ -171,7 +173,7 @@ class Run:
         ranks: dict[str, list[float]] = {}
         if "pace" in figures:
             self.note(f"images {images:,}  {figures['pace']:.3g} images/s by itself  wait {figures['wait']:.1%}")
-            figures, ranks = watch.compare(figures, self.device, self.say)
+            figures, ranks = self.watch(figures)
         if log:
             log.scalars(images, figures | ({"holes": len(found)} if found else {}), ranks)
         try:

@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -50,29 +50,41 @@ class Stopwatch:
         return event
 
 
-def compare(
-    figures: dict[str, float], device: torch.device, warn: Callable[[str], None]
-) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Put this rank's figures beside the others'; every rank must ask.
+class Watch:
+    """The ranks side by side.
 
     Args:
-        figures: with this rank's `pace` (images/s while it waits for no other rank) and `wait` (share of the time that
-            it waits for data).
         device: of this rank.
-        warn: told of stragglers.
-
-    Returns:
-        The figures, with the largest `wait` and `memory` (GB) of any rank; and the figures of each rank.
+        warn: told of stragglers: ranks that were slow in two intervals in a row.
     """
-    table = dist.gathered([figures.pop("pace"), figures["wait"], memory(device)])
-    pace, wait, used = (list(column) for column in zip(*table, strict=True))
-    for rank, usual in stragglers(pace):
-        warn(
-            f"rank {rank} is slow: {pace[rank]:.3g} images/s by itself, the others {usual:.3g};"
-            f" it waits for data {wait[rank]:.0%} of the time (its log names its machine)"
-        )
-    ranks = {"ranks/images/s": pace, "ranks/wait": wait, "ranks/memory": used}
-    return {**figures, "wait": max(wait), "memory": max(used)}, ranks
+
+    def __init__(self, device: torch.device, warn: Callable[[str], None]) -> None:
+        self.device, self.warn = device, warn
+        self.suspects: set[int] = set()
+
+    def __call__(self, figures: Mapping[str, float]) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """Compare; every rank must ask.
+
+        Args:
+            figures: with this rank's `pace` (images/s while it waits for no other rank) and `wait` (share of the time
+                that it waits for data).
+
+        Returns:
+            The figures, with the largest `wait` and `memory` (GB) of any rank; and the figures of each rank.
+        """
+        table = dist.gathered([figures["pace"], figures["wait"], memory(self.device)])
+        pace, wait, used = (list(column) for column in zip(*table, strict=True))
+        slow = stragglers(pace)
+        for rank, usual in slow:
+            if rank in self.suspects:
+                self.warn(
+                    f"rank {rank} is slow: {pace[rank]:.3g} images/s by itself, the others {usual:.3g};"
+                    f" it waits for data {wait[rank]:.0%} of the time (its log names its machine)"
+                )
+        self.suspects = {rank for rank, _ in slow}
+        shared = {name: value for name, value in figures.items() if name != "pace"}
+        ranks = {"ranks/images/s": pace, "ranks/wait": wait, "ranks/memory": used}
+        return {**shared, "wait": max(wait), "memory": max(used)}, ranks
 
 
 def memory(device: torch.device) -> float:

@@ -1,5 +1,7 @@
 """An engine whose optimiser is sharded over the ranks by DeepSpeed's ZeRO; the mathematics stay ours."""
 
+import logging
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack, redirect_stdout
 from io import StringIO
@@ -41,6 +43,8 @@ class ZeRO(Engine):
         self.exact = self.ddp = None
         self.optimizer = Adam(self.parameters.values(), lr, betas)
         config = settings(self.stage, self.offload)
+        logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", message=".*all_gather_into_tensor", category=FutureWarning)
         with redirect_stdout(StringIO()):  # its notices
             self.zero, *_ = deepspeed.initialize(
                 model=self.net, optimizer=self.optimizer, config=config, dist_init_required=False

@@ -3,12 +3,17 @@ on any number of ranks; on real processes, with every byte of every reduction co
 
 import hashlib
 import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as td
 
-from p2p import dist
+import p2p
+from p2p import checkpoint, dist
 from p2p.adam import Adam
 from p2p.data.order import rank_slice
 from p2p.data.reader import noise_keys
@@ -220,3 +225,39 @@ def test_an_update_does_not_depend_on_how_the_weights_are_cut(threads):
             assert torch.equal(whole, weights(cut))
     finally:
         torch.set_num_threads(before)
+
+
+@needs_deepspeed
+def test_the_command_trains_with_deepspeed_and_goes_on_without(config_file, tmp_path):
+    """torchrun with stage 2, DeepSpeed's own launcher with stage 1, then one process of ours; one generator file."""
+    here = Path(sys.executable).parent
+    arguments = ["--config", str(config_file), "--run", str(tmp_path), "--set", "schedule.decay=0"]
+    zero = ["--set", "engine.name=deepspeed", "--set"]
+    steps = [
+        [
+            str(here / "torchrun"),
+            "--standalone",
+            "--nproc-per-node=2",
+            "-m",
+            "--",
+            "launch.train",
+            *zero,
+            "engine.zero_stage=2",
+        ],
+        [str(here / "deepspeed"), "--num_gpus=2", "--module", "launch.train", *zero, "engine.zero_stage=1"],
+        [sys.executable, "-m", "launch.train", *zero, "engine.zero_stage=1"],
+        [sys.executable, "-m", "launch.train"],
+    ]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{here}:{os.environ['PATH']}", "MASTER_PORT": "29743"}
+    for epochs, step in enumerate(steps, 1):
+        command = [*step, *arguments, "--set", f"schedule.epochs={epochs}"]
+        done = subprocess.run(command, cwd=here.parents[1], capture_output=True, text=True, env=env)
+        assert done.returncode == 0, done.stderr
+        assert checkpoint.newest(tmp_path).name == f"{24 * epochs:012d}"
+        state = checkpoint.read_state(checkpoint.newest(tmp_path))
+        assert (
+            checkpoint.read_tensors(checkpoint.newest(tmp_path), "G", state)["adam/down.0.conv.weight/step"]
+            == 6 * epochs
+        )
+        picture = torch.zeros(1, 3, 32, 32)
+        assert p2p.load(tmp_path)(picture).shape == picture.shape

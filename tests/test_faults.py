@@ -39,17 +39,17 @@ def long_config(tmp_path_factory, shard_folder):
     return path
 
 
-def start(config, run, *overrides, ranks=1, folders=None, codes=None, sets=None):
+def start(config, run, *overrides, ranks=1, folders=None, codes=None, own=None):
     """The ranks of a run as a launcher starts them, each a process; `folders` they work in, `codes` they run,
-    `sets` more settings of each."""
+    `own` more settings of each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started = []
     for rank in range(ranks):
-        chosen = [*overrides, *(sets[rank] if sets else [])]
+        chosen = [*overrides, *(own[rank] if own else [])]
         command = [sys.executable, "-m", "launch.train", "--config", str(config), "--run", str(run)]
-        command += [part for o in chosen for part in ("--set", o)]
+        command += sets(*chosen)
         group = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
         group |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} if ranks > 1 else {}
         env = os.environ | group | {"PYTHONPATH": str(codes[rank] if codes else ROOT), "OMP_NUM_THREADS": "1"}
@@ -57,6 +57,11 @@ def start(config, run, *overrides, ranks=1, folders=None, codes=None, sets=None)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, cwd=where, env=env, **pipes))
     return started
+
+
+def sets(*overrides):
+    """Arguments."""
+    return [part for o in overrides for part in ("--set", o)]
 
 
 def ends(started):
@@ -90,6 +95,37 @@ def test_killed_ranks_lose_and_repeat_nothing(how):
     assert "weights    equal to the undisturbed run's in every run; every sample once an epoch" in done.stdout
 
 
+def test_nodes_come_and_go(long_config, tmp_path):
+    """torchrun's --nnodes=1:2: a second node joins, and dies; training goes on with the ranks that there are."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1:2", "--nproc-per-node=1", "--max-restarts=9"]
+    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:29731", f"--rdzv-id={os.getpid()}"]
+    command += ["--rdzv-conf=last_call_timeout=1,keep_alive_interval=1", "-m", "--", "launch.train"]
+    command += ["--config", str(long_config), "--run", str(tmp_path), "--set", "schedule.epochs=9000", *sets(*ALONE)]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    with open(tmp_path / "said", "w") as said:
+        nodes = [subprocess.Popen(command, cwd=ROOT, env=env, stdout=said, stderr=said)]
+        until_ranks(tmp_path, 1, nodes[0])
+        nodes.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=said, stderr=said))
+        until_ranks(tmp_path, 2, nodes[0])
+        nodes[1].kill()  # its worker dies with it
+        until_ranks(tmp_path, 1, nodes[0])
+        nodes[0].terminate()
+        nodes[0].wait(BOUND)
+    assert status.read(tmp_path)["state"] == "stopped"
+    assert (tmp_path / "said").read_text().count("resuming after ") == 2
+
+
+def until_ranks(run, ranks, process):
+    """Wait until so many ranks train, and one checkpoint more is there."""
+    while status.read(run).get("ranks") != ranks or status.read(run).get("state") != "running":
+        assert process.poll() is None
+        time.sleep(0.02)
+    before = checkpoint.newest(run)
+    while checkpoint.newest(run) == before:
+        assert process.poll() is None
+        time.sleep(0.02)
+
+
 # Signals
 
 
@@ -108,16 +144,16 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(sent, code, long_con
 
 
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(config_file, tmp_path):
-    sets = ("schedule.epochs=20", "schedule.decay=0", "every.save=0", "every.validate=0", "every.pictures=0")
-    (whole,) = start(config_file, tmp_path / "whole", *sets)
-    (part,) = start(config_file, tmp_path / "part", *sets)
+    few = ("schedule.epochs=20", "schedule.decay=0", "every.save=0", "every.validate=0", "every.pictures=0")
+    (whole,) = start(config_file, tmp_path / "whole", *few)
+    (part,) = start(config_file, tmp_path / "part", *few)
     while not (tmp_path / "part" / "scalars.jsonl").exists() or len(lines(tmp_path / "part")) < 5:
         assert part.poll() is None
         time.sleep(0.005)
     part.send_signal(signal.SIGUSR1)
     assert ends([whole, part]) == ([0, 0], [])
     assert 0 < int(checkpoint.newest(tmp_path / "part").name) < 480
-    assert ends(start(config_file, tmp_path / "part", *sets)) == ([0], [])
+    assert ends(start(config_file, tmp_path / "part", *few)) == ([0], [])
     expected, got = weights(tmp_path / "whole"), weights(tmp_path / "part")
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
@@ -166,7 +202,7 @@ def test_two_jobs_on_one_run_folder(long_config, tmp_path):
 
 
 def test_ranks_with_other_settings(long_config, tmp_path):
-    codes, said = ends(start(long_config, tmp_path / "run", *ALONE, ranks=3, sets=[[], ["optimizer.lr=1e-3"], []]))
+    codes, said = ends(start(long_config, tmp_path / "run", *ALONE, ranks=3, own=[[], ["optimizer.lr=1e-3"], []]))
     assert codes == [2, 2, 2]
     assert said == [
         f"p2p-train: rank 1 on {dist.host()}: optimizer.lr is 0.001 here, 0.0002 on rank 0;"

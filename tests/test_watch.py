@@ -13,7 +13,7 @@ from p2p import checkpoint, dist, status
 from p2p.engine import Engine
 from p2p.loop import train
 from p2p.networks import PatchGAN
-from p2p.watch import Stopwatch, compare, stragglers
+from p2p.watch import Stopwatch, Watch, stragglers
 from tests.ranks import run_ranks
 
 
@@ -36,9 +36,10 @@ def paces():
     """Three ranks, one of them slow; the figures of each, and what was said."""
     x = torch.rand(2, 3, 16, 16)
     logged, said = [], []
+    watch = Watch(torch.device("cpu"), said.append)
 
     def log(images, figures):
-        logged.append(compare(dict(figures), torch.device("cpu"), said.append))
+        logged.append(watch(figures))
 
     nets = {"D": Engine(Slow(3, field=1, width=2))}
     train(Squares(), nets, [{"x": x, "y": x}] * 20, total=120, batch=6, log=log, log_every=60)
@@ -52,6 +53,7 @@ def test_the_rank_that_others_wait_for_is_named(tmp_path):
         fast, other, slow = ranks["ranks/images/s"]
         assert slow < 0.5 * min(fast, other)
         assert figures["images/s"] < 3 * slow * 1.2  # the slowest rank's pace, three times
+        assert len(said) == 1  # not after the first interval yet
         assert any(re.match(r"rank 2 is slow: .* images/s by itself, the others", line) for line in said)
         assert not any(line.startswith(("rank 0", "rank 1")) for line in said)
 
