@@ -1,5 +1,6 @@
 """An engine: one optimiser with its network, however it is distributed."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,6 +13,11 @@ from p2p import dist
 from p2p.adam import Adam
 from p2p.exact import FixedPoint
 from p2p.watch import Stopwatch
+
+BUCKETS: dict[str, Any] = {"bucket_cap_mb_list": [1, 25]}
+"""DDP's usual buckets, MB. It would cut them in the second call of its own forward, which is never called here; without
+them a network is one bucket, which waits for the end of the backward."""
+HAS_BUCKETS = "bucket_cap_mb_list" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.14
 
 Precision = Literal["fp32", "bf16"]
 Reduction = Literal["fast", "exact"]
@@ -64,7 +70,9 @@ class Engine:
         for tensor in self.ordered.values():
             dist.broadcast(tensor)
         self.exact = FixedPoint(self.parameters.values()) if reduction == "exact" else None
-        self.ddp = DistributedDataParallel(self.net) if dist.world() > 1 and not self.exact else None
+        self.ddp: Any = None
+        if dist.world() > 1 and not self.exact:
+            self.ddp = DistributedDataParallel(self.net, **(BUCKETS if HAS_BUCKETS else {}))
 
     def __call__(self, *args: Any) -> Tensor:
         """Forward; the result is float32 (float64 for a float64 network)."""

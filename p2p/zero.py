@@ -118,7 +118,8 @@ class ZeRO(Engine):
 
 def settings(stage: Stage, offload: bool) -> dict[str, Any]:
     """What DeepSpeed is told: to shard, and nothing else."""
-    zero: dict[str, Any] = {"stage": stage}
+    # One part of the gradients to each owner; by default all of them go to everybody, half as much again.
+    zero: dict[str, Any] = {"stage": stage, "use_multi_rank_bucket_allreduce": False}
     if offload:
         zero["offload_optimizer"] = {"device": "cpu"}
     return {

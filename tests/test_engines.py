@@ -60,14 +60,17 @@ def play(make, task, *, batch=4, micro=0, unit=1, steps=STEPS, load=None, first=
 def count_bytes():
     """Note the size of everything that is summed over ranks from here on, whoever asks for it; what is less than the
     gradient of a layer, such as the number of a norm, is left out."""
-    sizes, original = [], td.all_reduce
+    sizes = []
 
-    def all_reduce(tensor, *args, **kwargs):
-        if tensor.numel() > 64:
-            sizes.append(tensor.nbytes)
-        return original(tensor, *args, **kwargs)
+    def counted(original):
+        def reduce(tensor, *args, **kwargs):
+            if tensor.numel() > 64:
+                sizes.append(tensor.nbytes)
+            return original(tensor, *args, **kwargs)
 
-    td.all_reduce = all_reduce
+        return reduce
+
+    td.all_reduce, td.reduce = counted(td.all_reduce), counted(td.reduce)
     return sizes
 
 
