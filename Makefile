@@ -7,11 +7,13 @@ DATA ?=
 INPUT ?=
 OUT ?= demo
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check slurm chaos bench clean
 
 help:
 	@echo "make demo [DATA=folder [INPUT=left|right]]  pack, train on 2 workers, translate, and show a gallery"
 	@echo "make test                the whole suite;  make check  ruff and mypy;  make bench  ratios of speed"
+	@echo "make slurm               tests on a real Slurm cluster in network namespaces (needs root and Debian)"
+	@echo "make chaos               a thousand kills, then the same weights as without"
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,9 +31,16 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+slurm: $(READY)
+	P2P_SLURM=1 $(BIN)/python -m pytest -q -rs tests/slurm
+
+chaos: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --kills 1000
+
 bench: $(READY)
 	$(BIN)/python -m tests.bench.step
 	$(BIN)/python -m tests.bench.load
+	$(BIN)/python -m tests.bench.survive
 
 clean:
 	rm -rf $(VENV) demo *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

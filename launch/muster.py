@@ -8,7 +8,10 @@ import torch
 import torch.distributed as td
 
 import p2p
+from p2p import config as conf
 from p2p import dist
+from p2p.build import Plan
+from p2p.resume import flat, resumable
 
 
 def muster(problem: str, identity: dict[str, str]) -> tuple[td.Store, list[str]]:
@@ -27,17 +30,18 @@ def muster(problem: str, identity: dict[str, str]) -> tuple[td.Store, list[str]]
     store = dist.meet()
     if dist.main():
         store.set("identity", json.dumps({} if problem else identity))
-    found = dist.verdicts(store, problem or difference(json.loads(store.get("identity")), identity))
+    found = dist.verdicts(store, problem or difference(json.loads(dist.heard(store, "identity")), identity))
     return store, causes(found)
 
 
-def identity(settings: dict[str, str], images: int) -> dict[str, str]:
-    """What must not differ between ranks."""
+def identity(made: Plan, run: Path) -> dict[str, str]:
+    """What must not differ between ranks: the settings, the code, and where the run goes on."""
+    state = resumable(made, run)
     return {
-        **settings,
+        **flat(conf.to_tree(made.config)),
         "the code of p2p": code(),
         "torch": torch.__version__,
-        "images seen in the run folder": str(images),
+        "images seen in the run folder": str(state["images"] if state else 0),
     }
 
 

@@ -94,8 +94,11 @@ def saved(run: Path) -> str:
     path = checkpoint.newest(run)
     if path is None:
         return "nothing yet"
-    size = sum(file.stat().st_size for file in path.iterdir())
-    return f"{path} ({size / 1e6:,.0f} MB, {ago(path.stat().st_mtime)})"
+    try:
+        size = sum(file.stat().st_size for file in path.iterdir())
+        return f"{path} ({size / 1e6:,.0f} MB, {ago(path.stat().st_mtime)})"
+    except OSError:  # an old one, just being removed
+        return str(path)
 
 
 def left(about: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:

@@ -6,20 +6,20 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
 import torch.distributed as td
 
 from launch.argv import Parser
-from launch.muster import identity, muster
+from launch.muster import causes, identity, muster
 from launch.process import Signals, exit_code, give_up, reproducible
 from p2p import config as conf
 from p2p import dist, status
 from p2p.build import Plan, plan
 from p2p.log import Journal, NonFiniteError
-from p2p.resume import difference, flat, resumable
+from p2p.resume import difference, resumable
 from p2p.run import Run
 
 
@@ -38,29 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 trained, or stopped by USR1 after a checkpoint; 1 a loss was not finite, or other ranks were lost;
     2 a mistake in what was given (one line); 130 and 143 stopped by INT and TERM after a checkpoint."""
     args = parser().parse_args(argv)
-    with Signals() as signals:
-        made, problem, lock = None, "", None
+    with Signals() as signals, ExitStack() as held:
+        made, problem = None, ""
         try:
             made = prepare(args)
             if dist.main() and not args.dry_run:
-                lock = status.hold(args.run)  # held until this process ends
+                held.callback(status.hold(args.run).release)
         except (ValueError, OSError) as error:
             problem = str(error)
-        try:
-            store = agree(args, made, problem)
-        except (ValueError, OSError) as error:
-            store = None
-            fail(str(error))
+        store = agree(args, made, problem)
         if made is None or store is None:
-            give_up()
             return 2
         if dist.main():
             introduce(made, args.run, difference(args.run, made.config))
-        try:
-            return 0 if args.dry_run else work(made, args.run, store, signals)
-        finally:
-            if lock:
-                lock.release()
+        return 0 if args.dry_run else work(made, args.run, store, signals)
 
 
 def prepare(args: argparse.Namespace) -> Plan:
@@ -71,20 +62,17 @@ def prepare(args: argparse.Namespace) -> Plan:
 
 
 def agree(args: argparse.Namespace, made: Plan | None, problem: str) -> td.Store | None:
-    """Whether all ranks may start; if not, the main one says why. The store of the ranks if they may."""
+    """The store of the ranks if all may start; if not, the main one says why."""
     store: td.Store = td.HashStore()
-    causes = [problem] if problem else []
+    found, alike = [problem] if problem else [], True
     if dist.launched() and not args.dry_run:
-        mine = (
-            identity(flat(conf.to_tree(made.config)), (resumable(made, args.run) or {}).get("images", 0))
-            if made
-            else {}
-        )
-        store, causes = muster(problem, mine)
-    if dist.main():
-        for cause in causes:
-            fail(cause)
-    return None if causes else store
+        try:
+            store, found = muster(problem, identity(made, args.run) if made else {})
+        except ValueError as error:  # the ranks do not find each other, so each speaks for itself
+            found, alike = [str(error)], False
+    if found:
+        refuse(found, everyone=not alike)
+    return None if found else store
 
 
 def introduce(made: Plan, folder: Path, changed: Sequence[str]) -> None:
@@ -102,7 +90,8 @@ def work(made: Plan, folder: Path, store: td.Store, signals: Signals) -> int:
     dist.start(device, store, alone=made.config.engine.name == "deepspeed")
     try:
         with reproducible(device) if made.config.engine.reduction == "exact" else nullcontext():
-            return play(Run(made, folder, device, journal), signals)
+            run = resume(made, folder, journal)
+            return play(run, signals) if run else 2
     except (ValueError, OSError) as error:
         return failed(folder, journal, str(error), 2)
     except dist.ElsewhereError:
@@ -117,9 +106,29 @@ def work(made: Plan, folder: Path, store: td.Store, signals: Signals) -> int:
         journal.note(traceback.format_exc())
         if dist.world() == 1 and not isinstance(error, torch.OutOfMemoryError):
             raise
-        return failed(folder, journal, explain(error, journal.path), 1)
+        return failed(folder, journal, explain(error, journal.path), 1, again=True)
     finally:
         dist.stop()
+
+
+def resume(made: Plan, folder: Path, journal: Journal) -> Run | None:
+    """The run, if every rank can go on with it; if not, the main one says why."""
+    run, problem = None, ""
+    try:
+        run = Run(made, folder, dist.device(), journal)
+    except (ValueError, OSError) as error:
+        problem = str(error)
+    found = causes(dist.texts(problem))
+    if found:
+        refuse(found)
+    return None if found else run
+
+
+def refuse(causes: Sequence[str], *, everyone: bool = False) -> None:
+    """Say why the ranks end, once; what starting again does not mend."""
+    for cause in causes if everyone or dist.main() else []:
+        fail(cause)
+    give_up()
 
 
 def play(run: Run, signals: Signals) -> int:
@@ -147,19 +156,20 @@ def explain(error: RuntimeError, log: Path) -> str:
     return f"rank {dist.rank()} on {dist.host()}: {gist} (see {log})"
 
 
-def failed(folder: Path, journal: Journal, why: str, code: int) -> int:
-    """Note why this rank ends, and say it."""
+def failed(folder: Path, journal: Journal, why: str, code: int, *, again: bool = False) -> int:
+    """Note why this rank ends, and say it; `again` if torchrun may try again."""
     journal.note(why)
+    if not again:
+        give_up()
     if dist.main():
         status.write(folder, "failed", why=why)
     fail(why)
     return code
 
 
-def fail(why: str) -> int:
+def fail(why: str) -> None:
     """One line on stderr."""
     print(f"p2p-train: {why}".replace("\n", "; "), file=sys.stderr, flush=True)
-    return 2
 
 
 def leave(code: int) -> None:

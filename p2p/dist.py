@@ -42,6 +42,11 @@ def world() -> int:
     return td.get_world_size() if td.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def joined() -> int:
+    """Ranks in the process group; 1 where there is none, whatever the launcher says."""
+    return td.get_world_size() if td.is_initialized() else 1
+
+
 def host() -> str:
     """Name of this machine."""
     return socket.gethostname()
@@ -110,6 +115,18 @@ def verdicts(store: td.Store, mine: str) -> list[tuple[str, str]]:
     return [(host, text) for host, text in said]
 
 
+def heard(store: td.Store, key: str) -> str:
+    """What the main rank left for the others.
+
+    Raises:
+        ValueError: nothing, in all the time that it has.
+    """
+    try:
+        return store.get(key).decode()
+    except RuntimeError as error:
+        raise ValueError(f"rank 0 of {world()} did not come within {PATIENCE.seconds} s; see its log") from error
+
+
 def start(device: torch.device, store: td.Store | None = None, *, alone: bool = False) -> None:
     """Join the process group: NCCL between GPUs, gloo between CPUs. A single process has one only if `alone` asks."""
     if device.type == "cuda":
@@ -157,6 +174,15 @@ def gathered(values: Sequence[float]) -> list[list[float]]:
     table = torch.zeros(world(), len(values), dtype=torch.float64)
     table[rank()] = torch.tensor(values, dtype=torch.float64)
     return total(table).tolist()
+
+
+def texts(mine: str) -> list[tuple[str, str]]:
+    """Each rank's host and text; every rank gets them."""
+    if not td.is_initialized():
+        return [(host(), mine)]
+    gathered: list[Any] = [None] * world()
+    td.all_gather_object(gathered, (host(), mine))
+    return gathered
 
 
 def union(items: dict[Any, Any]) -> dict[Any, Any]:

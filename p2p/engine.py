@@ -71,7 +71,7 @@ class Engine:
             dist.broadcast(tensor)
         self.exact = FixedPoint(self.parameters.values()) if reduction == "exact" else None
         self.ddp: Any = None
-        if dist.world() > 1 and not self.exact:
+        if dist.joined() > 1 and not self.exact:
             self.ddp = DistributedDataParallel(self.net, **(BUCKETS if HAS_BUCKETS else {}))
 
     def __call__(self, *args: Any) -> Tensor:
@@ -113,7 +113,7 @@ class Engine:
             return
         if self.ddp is not None and last:
             self.ddp.reducer.prepare_for_backward([])
-        (loss * dist.world()).backward()  # DDP takes the mean over ranks
+        (loss * dist.joined()).backward()  # DDP takes the mean over ranks
 
     def step(self, *, measure: bool = False) -> Tensor | None:
         """Update the weights and clear the gradients; returns the gradient's norm where it is asked for."""

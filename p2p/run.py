@@ -50,7 +50,7 @@ class Run:
         self.watch = Watch(device, self.say)
         self.nets = plan.engines(device)
         self.ema = self._averaged()
-        self.images = self._resume()
+        self.images = self.saved = self._resume()
         self.stream = plan.stream(dist.rank(), dist.world(), self.warn)
 
     def go(self, wish: Callable[[], int] = lambda: 0) -> int:
@@ -116,12 +116,12 @@ class Run:
         return generator
 
     def save(self, images: int) -> None:
-        """Store a checkpoint after `images` images; nothing was seen, nothing is stored.
+        """Store a checkpoint after `images` images, unless there is one, or nothing was seen.
 
         Raises:
             NonFiniteError: a weight is no longer finite, though every loss so far was; the same on every rank.
         """
-        if not images:
+        if images in (0, self.saved):
             return
         for name, engine in self.nets.items():
             if not all(bool(p.isfinite().all()) for p in engine.net.parameters()):
@@ -134,6 +134,7 @@ class Run:
             copies = {name: checkpoint.copied(state) for name, state in tensors.items()}
             files = {"config.yaml": conf.dump(self.plan.config).encode(), FILE: generator.to_bytes()}
             self.writer.start(partial(self._write, images, copies, files))
+        self.saved = images
 
     def _write(self, images: int, tensors: dict[str, dict[str, Tensor]], files: dict[str, bytes]) -> None:
         state = {"p2p": __version__, "torch": torch.__version__, "order": self.plan.pinned}

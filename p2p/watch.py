@@ -12,6 +12,10 @@ SLOW = 0.8
 """A rank below this share of the others' median pace is a straggler."""
 
 
+KEPT = 1000
+"""Spans of an accelerator that wait to be added up, at most."""
+
+
 class Stopwatch:
     """Time that a device spends between starts and stops, without waiting for it in between."""
 
@@ -32,15 +36,20 @@ class Stopwatch:
             self.seconds += time.perf_counter() - began
         elif began is not None:
             self.spans.append((began, self._now()))  # type: ignore[arg-type]
+            if len(self.spans) >= KEPT:
+                self._add_up()
 
     def read(self) -> float:
         """Seconds since the last reading."""
+        self._add_up()
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
+
+    def _add_up(self) -> None:
         for began, ended in self.spans:
             ended.synchronize()
             self.seconds += began.elapsed_time(ended) / 1000
-        seconds, self.seconds = self.seconds, 0.0
         self.spans.clear()
-        return seconds
 
     def _now(self) -> "float | torch.cuda.Event":
         if not self.cuda:

@@ -57,7 +57,7 @@ class ZeRO(Engine):
             self.zero.set_gradient_accumulation_boundary(last)
         elif not last and not self.zero.inside_no_sync_ctxt:
             self.open.enter_context(self.zero.coalesce_grad_reduction())
-        self.zero.backward(loss * dist.world())
+        self.zero.backward(loss * dist.joined())
         if last:
             self.open.close()
 

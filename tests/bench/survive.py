@@ -1,8 +1,8 @@
 """What it costs to survive: saving, exact sums, and the way back after a kill. `python -m tests.bench.survive`.
 
 Saving: how long training stops for a snapshot, against writing it. Exact: the 256-pixel step, batch 4, in one process,
-in parts of 4 images and of 1. Recovery: two gloo ranks under torchrun, of which one is killed: from the kill to the next
-step, with networks of 256 pixels and with tiny ones, beside what a process needs to import torch and to load.
+in parts of 4 images and of 1. Recovery: two gloo ranks under torchrun, of which one is killed: from the kill to the
+next step, with networks of 256 pixels and with tiny ones, beside what a process needs to import torch and to load.
 """
 
 import argparse
@@ -69,11 +69,10 @@ def saving(folder: Path) -> None:
     stop, write = statistics.median(stops), statistics.median(writes)
     every = config.Every().save
     here = every / BATCH * statistics.median(steps)
+    print(f"saves every {every:,} images")
     print(f"checkpoint {size:,.0f} MB: training stops {stop:.2f} s, the thread writes {write:.2f} s more")
-    print(
-        f"every {every:,} images: {stop / here:.4%} of the time here, {stop * ASSUMED / every:.2%} at {ASSUMED} images/s"
-    )
-    print(f"without the thread {(stop + write) / here:.4%} and {(stop + write) * ASSUMED / every:.2%}")
+    for what, seconds in (("with the thread", stop), ("without it", stop + write)):
+        print(f"  {what}: {seconds / here:.4%} of the time here, {seconds * ASSUMED / every:.2%} at {ASSUMED} images/s")
 
 
 def exact(rounds: int) -> None:
@@ -117,9 +116,7 @@ def recovery(root: Path, kills: int, *, tiny: bool) -> None:
     agent.wait()
     size = "tiny" if tiny else "256-pixel"
     middle, worst = statistics.median(seconds), max(seconds)
-    print(
-        f"{size} networks, from SIGKILL to the end of the next step: median {middle:.2f} s of {kills}, worst {worst:.2f} s"
-    )
+    print(f"{size} networks, from SIGKILL to a step: median {middle:.2f} s of {kills}, worst {worst:.2f} s")
 
 
 def wait_for(run: Path, after: float, steps: int = 1) -> float:
