@@ -10,7 +10,7 @@ import torch.distributed as td
 import p2p
 from p2p import config as conf
 from p2p import dist
-from p2p.build import Plan
+from p2p.plan import Plan
 from p2p.resume import flat, resumable
 
 

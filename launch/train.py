@@ -17,8 +17,9 @@ from launch.muster import causes, identity, muster
 from launch.process import Signals, exit_code, give_up, reproducible
 from p2p import config as conf
 from p2p import dist, status
-from p2p.build import Plan, plan
+from p2p.build import plan
 from p2p.log import Journal, NonFiniteError
+from p2p.plan import Plan
 from p2p.resume import difference, resumable
 from p2p.run import Run
 

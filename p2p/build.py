@@ -1,157 +1,14 @@
-"""The one room where names meet objects: a config becomes a plan that is known to fit, and the plan engines."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
-from math import ceil, lcm
-from typing import Any
+"""The one room where names meet objects: a config becomes a plan that is known to fit."""
 
 import torch
-from torch import nn
 
-from p2p import checks, schedule
+from p2p import checks
 from p2p import config as conf
-from p2p.data.augment import Augment
-from p2p.data.order import Order, Sequential, rank_slice
-from p2p.data.reader import Holes, Stream
 from p2p.data.shardset import ShardSet
-from p2p.engine import Engine
 from p2p.generator import Spec
+from p2p.plan import Plan
 from p2p.strict import checked
 from p2p.tasks import TASKS
-from p2p.tasks.pix2pix import Pix2Pix
-from p2p.zero import ZeRO
-
-AUTO_LANES = 1024
-
-
-@dataclass(frozen=True)
-class Plan:
-    """An experiment on a number of ranks, checked before any process group exists. See `plan`."""
-
-    config: conf.Config
-    world: int
-    task: Pix2Pix
-    train: ShardSet
-    val: ShardSet | None
-    networks: dict[str, Spec]
-    shapes: dict[str, nn.Module]
-    """The networks without memory, on the meta device."""
-
-    @cached_property
-    def order(self) -> Order:
-        """The global order of the training samples."""
-        data = self.config.data
-        lanes = data.lanes or ceil(AUTO_LANES / data.batch) * data.batch
-        return Order(self.train.counts, self.config.seed, lanes, data.block, data.window)
-
-    @cached_property
-    def total(self) -> int:
-        """Images of the whole run: its epochs, rounded up to whole steps."""
-        epochs = self.config.schedule.epochs + self.config.schedule.decay
-        return ceil(round(epochs * self.order.size) / self.config.data.batch) * self.config.data.batch
-
-    @cached_property
-    def rate(self) -> schedule.Factor:
-        """Factor of the learning rate, of images seen."""
-        s = self.config.schedule
-        return schedule.factor(s.name, s.epochs, s.decay, self.order.size)
-
-    @property
-    def pinned(self) -> dict[str, Any]:
-        """What the order of the samples depends on; a resumed run must agree."""
-        o = self.order
-        sizes = {"seed": o.seed, "lanes": o.lanes, "block": o.block, "window": o.window}
-        return {**sizes, "samples": o.size, "shards": self.train.fingerprint}
-
-    @cached_property
-    def groups(self) -> dict[str, int]:
-        """Images that share batch statistics in each network."""
-        return {name: lcm(*checks.groups(net)) for name, net in self.shapes.items()}
-
-    @property
-    def unit(self) -> int:
-        """Consecutive images of a step that stay together on a rank."""
-        return self.micro if self.config.engine.reduction == "exact" else lcm(*self.groups.values())
-
-    @property
-    def micro(self) -> int:
-        """Images per forward and backward; 0: a rank's whole share. Bits depend on it, so `exact` always states it."""
-        exact = self.config.engine.reduction == "exact"
-        return self.config.data.micro or (lcm(*self.groups.values()) if exact else 0)
-
-    @property
-    def shares(self) -> list[int]:
-        """Images of each rank in a step."""
-        batch = self.config.data.batch
-        return [len(rank_slice(0, batch, r, self.world, self.unit)) for r in range(self.world)]
-
-    def describe(self) -> str:
-        """What was derived, for the reader of the log."""
-        c, shares = self.config, self.shares
-        images = f"{min(shares)}" if min(shares) == max(shares) else f"{min(shares)} to {max(shares)}"
-        micro = f" in micro-batches of {self.micro}" if self.micro else ""
-        nets = ", ".join(f"{k} {s.name} {_parameters(self.shapes[k]):,}" for k, s in self.networks.items())
-        return "\n".join(
-            [
-                f"data    {self.train.folder}: {self.order.size:,} pairs in {len(self.train.counts)} shards"
-                + (f"; validation {self.val.folder}: {sum(self.val.counts):,}" if self.val else "; no validation"),
-                f"nets    {nets} parameters, {c.engine.precision}, {self.engine}",
-                f"batch   {c.data.batch} = {self.world} rank{'s' * (self.world > 1)} x {images} images{micro}",
-                f"run     {self.total:,} images, {self.total // c.data.batch:,} steps",
-            ]
-        )
-
-    @property
-    def engine(self) -> str:
-        """How gradients and optimisers are distributed, in words."""
-        e = self.config.engine
-        zero = f"DeepSpeed ZeRO-{e.zero_stage}{' offloaded' * e.offload}"
-        return (zero if e.name == "deepspeed" else "DDP" if self.world > 1 else "one process") + ", exact" * (
-            e.reduction == "exact"
-        )
-
-    def stream(self, rank: int, world: int, report: Callable[[str], None]) -> Stream:
-        """The training batches of one rank; `report` is told of unreadable samples."""
-        d, seed = self.config.data, self.config.seed
-        holes = Holes(int(d.max_bad * self.order.size), report)
-        augment = Augment(d.load, d.crop, d.mirror, seed=seed)
-        return Stream(self.train, self.order, augment, holes, d.batch, rank, world, seed, d.threads, self.unit)
-
-    def validation(self, rank: int, world: int, batch: int, report: Callable[[str], None]) -> Stream:
-        """The validation pairs of one rank, each once, in the order of the shards."""
-        assert self.val is not None
-        d = self.config.data
-        augment = Augment(d.load, d.crop, mirror=False, train=False)
-        holes = Holes(int(d.max_bad * sum(self.val.counts)), report)
-        order = Sequential(self.val.counts)
-        return Stream(self.val, order, augment, holes, batch, rank, world, threads=d.threads)
-
-    def engines(self, device: torch.device) -> dict[str, Engine]:
-        """The networks with their first weights, the same on every rank, each in its engine."""
-        c = self.config
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(c.seed)
-            nets = {name: spec.build(name) for name, spec in self.networks.items()}
-        make = (
-            partial(ZeRO, stage=c.engine.zero_stage, offload=c.engine.offload)
-            if c.engine.name == "deepspeed"
-            else Engine
-        )
-        return {
-            name: make(
-                net,
-                device=device,
-                lr=c.optimizer.lr,
-                betas=(c.optimizer.beta1, c.optimizer.beta2),
-                precision=c.engine.precision,
-                channels_last=c.engine.channels_last,
-                compile=c.engine.compile,
-                recompute=name == "G" and 0 < self.micro < max(self.shares),
-                reduction=c.engine.reduction,
-            )
-            for name, net in nets.items()
-        }
 
 
 def plan(config: conf.Config, world: int, device: torch.device) -> Plan:
@@ -183,7 +40,3 @@ def _spec(config: conf.Config, name: str, channels: tuple[int, ...]) -> Spec:
     part: conf.Part = getattr(config, name)
     d = config.data
     return Spec(part.name, part.settings, channels, d.crop, d.load > 0, d.reverse)
-
-
-def _parameters(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())

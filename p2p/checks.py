@@ -1,20 +1,17 @@
 """What has to fit together in an experiment; every mistake is one line that names the setting, the rule, the remedy."""
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 import torch
 
 from p2p import config as conf
 from p2p.data.shardset import ShardSet
 from p2p.exact import PARTS
-from p2p.networks.norm import GroupedBatchNorm, SyncNorm
-
-if TYPE_CHECKING:
-    from p2p.build import Plan
+from p2p.networks.norm import SyncNorm
+from p2p.plan import Plan
 
 
-def batch(plan: "Plan") -> None:
+def batch(plan: Plan) -> None:
     """The batch divides over ranks, micro-batches, groups of statistics, and lanes of the order.
 
     Raises:
@@ -39,7 +36,7 @@ def batch(plan: "Plan") -> None:
             )
 
 
-def engine(plan: "Plan", device: torch.device) -> None:
+def engine(plan: Plan, device: torch.device) -> None:
     """The engine exists here, and can do what is asked.
 
     Raises:
@@ -94,7 +91,7 @@ def pixels(data: conf.Data, sets: list[ShardSet]) -> None:
             )
 
 
-def networks(plan: "Plan") -> None:
+def networks(plan: Plan) -> None:
     """Each network takes the crop; tried on shapes alone.
 
     Raises:
@@ -107,8 +104,3 @@ def networks(plan: "Plan") -> None:
             net.eval()(pictures)
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{name}: does not take pictures of data.crop {crop} pixels ({error})") from error
-
-
-def groups(net: torch.nn.Module) -> list[int]:
-    """Images that share statistics in each norm of a network."""
-    return [m.group for m in net.modules() if isinstance(m, GroupedBatchNorm)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from p2p import checkpoint
 from p2p import config as conf
-from p2p.build import Plan
+from p2p.plan import Plan
 
 
 def resumable(plan: Plan, folder: Path) -> dict[str, Any] | None:

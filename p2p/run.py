@@ -13,11 +13,11 @@ from torchvision.utils import make_grid
 
 from p2p import __version__, checkpoint, dist, evaluate, status
 from p2p import config as conf
-from p2p.build import Plan
 from p2p.data.views import to_float, to_uint8
 from p2p.generator import FILE, Generator
 from p2p.log import Journal, Log, NonFiniteError
 from p2p.loop import Chore, train
+from p2p.plan import Plan
 from p2p.resume import resumable
 from p2p.watch import Watch
 
