@@ -4,6 +4,7 @@ import os
 
 from launch.parent import die_with_parent
 
-if "TORCHELASTIC_RUN_ID" in os.environ:
-    # torchrun's workers live on without it; said now, since a worker imports torch for seconds before it does anything.
+if os.environ.keys() & {"TORCHELASTIC_RUN_ID", "CROSS_RANK"}:
+    # Workers of torchrun and of DeepSpeed's launcher live on without it. Said now, since a worker imports torch for
+    # seconds before it does anything.
     die_with_parent()

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -9,39 +11,62 @@ import torch.distributed as td
 
 import p2p
 from p2p import config as conf
-from p2p import dist
+from p2p import dist, meeting
 from p2p.plan import Plan
 from p2p.resume import flat, resumable
 
+SEEN = "images seen in the run folder"
+LATE = 30.0
+"""Seconds that other machines may see a folder as it was; the usual of NFS."""
 
-def muster(problem: str, identity: dict[str, str]) -> tuple[td.Store, list[str]]:
+
+def muster(problem: str, identity: Callable[[], dict[str, str]]) -> tuple[td.Store, list[str]]:
     """Meet the other ranks and compare.
 
     Args:
         problem: what keeps this rank from starting; empty for nothing.
-        identity: what must be the same on every rank: settings, code, where it goes on.
+        identity: tells what must be the same on every rank; asked only where there is no problem.
 
     Returns:
         The store of the ranks, and the causes against starting, the same on every rank.
 
     Raises:
-        ValueError: the ranks do not find each other.
+        NotYetError: the ranks do not find each other.
     """
-    store = dist.meet()
+    store = meeting.meet()
     if dist.main():
-        store.set("identity", json.dumps({} if problem else identity))
-    found = dist.verdicts(store, problem or difference(json.loads(dist.heard(store, "identity")), identity))
-    return store, causes(found)
+        store.set("identity", json.dumps({} if problem else identity()))
+    main = json.loads(meeting.heard(store, "identity"))
+    return store, causes(meeting.verdicts(store, problem or agreed(main, identity)))
+
+
+def agreed(main: dict[str, str], identity: Callable[[], dict[str, str]]) -> str:
+    """What this rank has otherwise than the main one. A shared disk may show a new checkpoint to other machines some
+    seconds late, so that alone is waited for."""
+    until = time.monotonic() + LATE
+    while True:
+        mine = identity()
+        late = (
+            main.get(SEEN) != mine[SEEN]
+            and time.monotonic() < until
+            and not difference(main, mine | {SEEN: main.get(SEEN, "")})
+        )
+        if not main or not late:
+            return difference(main, mine)
+        time.sleep(0.5)
 
 
 def identity(made: Plan, run: Path) -> dict[str, str]:
-    """What must not differ between ranks: the settings, the code, and where the run goes on."""
+    """What must not differ between ranks: settings, data, code, and where the run goes on."""
     state = resumable(made, run)
     return {
         **flat(conf.to_tree(made.config)),
+        **{f"{name} of the order": str(value) for name, value in made.pinned.items()},
+        "the validation set": made.val.fingerprint if made.val else "",
         "the code of p2p": code(),
         "torch": torch.__version__,
-        "images seen in the run folder": str(state["images"] if state else 0),
+        "the kind of device": dist.device().type,
+        SEEN: str(state["images"] if state else 0),
     }
 
 

@@ -70,7 +70,7 @@ def reproducible(device: torch.device) -> Iterator[None]:
         torch.use_deterministic_algorithms(strict)
 
 
-def give_up() -> None:
-    """Have torchrun end: a mistake in what was given is not mended by starting again."""
-    if dist.restarts():
+def give_up(*, alike: bool = True) -> None:
+    """Have torchrun end: a mistake in what was given is not mended by starting again. `alike`: every rank asks."""
+    if dist.restarts() and (dist.first_here() or not alike):
         os.kill(os.getppid(), signal.SIGTERM)

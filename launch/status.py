@@ -105,7 +105,7 @@ def left(about: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
     """Time to the end, at the pace of the last lines, with pictures and checkpoints."""
     began = about.get("began", 0)
     recent = [line for line in lines if line["time"] >= began][-RECENT:]
-    if len(recent) < 2 or recent[-1]["images"] <= recent[0]["images"]:
+    if len(recent) < 2 or recent[-1]["images"] <= recent[0]["images"] or recent[-1]["time"] <= recent[0]["time"]:
         return "not known yet"
     pace = (recent[-1]["images"] - recent[0]["images"]) / (recent[-1]["time"] - recent[0]["time"])
     return f"{clock((about.get('total', 0) - recent[-1]['images']) / pace)} at {pace:.3g} images/s"

@@ -1,12 +1,13 @@
 """Train: `python -m launch.train --config configs/edges2handbags.yaml --run runs/bags`, alone or under torchrun."""
 
 import argparse
+import errno
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from launch.argv import Parser
 from launch.muster import causes, identity, muster
 from launch.process import Signals, exit_code, give_up, reproducible
 from p2p import config as conf
-from p2p import dist, status
+from p2p import dist, meeting, status
 from p2p.build import plan
 from p2p.log import Journal, NonFiniteError
 from p2p.plan import Plan
@@ -47,9 +48,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 held.callback(status.hold(args.run).release)
         except (ValueError, OSError) as error:
             problem = str(error)
-        store = agree(args, made, problem)
-        if made is None or store is None:
-            return 2
+        except meeting.NotYetError as error:
+            fail(str(error))
+            return 1
+        try:
+            store, found = agree(args, made, problem)
+        except meeting.NotYetError as error:
+            fail(str(error))
+            return 1
+        if made is None or found:
+            return refuse(args.run, found)
         if dist.main():
             introduce(made, args.run, difference(args.run, made.config))
         return 0 if args.dry_run else work(made, args.run, store, signals)
@@ -57,23 +65,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def prepare(args: argparse.Namespace) -> Plan:
     """Find every mistake that can be found before training."""
+    if dist.unaware():
+        raise ValueError(
+            f"srun started {dist.unaware()} tasks that know nothing of each other; use slurm/job.sh, or torchrun"
+        )
     made = plan(conf.load(args.config, args.overrides), dist.world(), dist.device())
     resumable(made, args.run)
     return made
 
 
-def agree(args: argparse.Namespace, made: Plan | None, problem: str) -> td.Store | None:
-    """The store of the ranks if all may start; if not, the main one says why."""
-    store: td.Store = td.HashStore()
-    found, alike = [problem] if problem else [], True
-    if dist.launched() and not args.dry_run:
-        try:
-            store, found = muster(problem, identity(made, args.run) if made else {})
-        except ValueError as error:  # the ranks do not find each other, so each speaks for itself
-            found, alike = [str(error)], False
-    if found:
-        refuse(found, everyone=not alike)
-    return None if found else store
+def agree(args: argparse.Namespace, made: Plan | None, problem: str) -> tuple[td.Store, list[str]]:
+    """The store of the ranks, and what keeps any of them from starting.
+
+    Raises:
+        NotYetError: they do not find each other.
+    """
+    if not dist.launched():
+        return td.HashStore(), [problem] if problem else []
+    return muster(problem, lambda: identity(made, args.run) if made else {})
 
 
 def introduce(made: Plan, folder: Path, changed: Sequence[str]) -> None:
@@ -88,14 +97,19 @@ def work(made: Plan, folder: Path, store: td.Store, signals: Signals) -> int:
     device = dist.device()
     journal = Journal(folder, dist.rank(), lambda line: print(line, flush=True))
     journal.note(f"rank {dist.rank()} of {dist.world()} on {dist.host()}, process {os.getpid()}, {device}")
-    dist.start(device, store, alone=made.config.engine.name == "deepspeed")
     try:
+        dist.start(device, store, alone=made.config.engine.name == "deepspeed")
         with reproducible(device) if made.config.engine.reduction == "exact" else nullcontext():
-            run = resume(made, folder, journal)
-            return play(run, signals) if run else 2
-    except (ValueError, OSError) as error:
+            code = resume(made, folder, journal, signals)
+        dist.stop()  # not after an error: NCCL would wait for what is lost
+        return code
+    except OSError as error:
+        remedy = "; make room, the same command goes on" if error.errno == errno.ENOSPC else ""
+        return failed(folder, journal, f"{error}{remedy}", 2)
+    except ValueError as error:
         return failed(folder, journal, str(error), 2)
     except dist.ElsewhereError:
+        give_up()
         return 2
     except NonFiniteError as error:
         return failed(folder, journal, f"{error}; the last good checkpoint in {folder} stays", 1)
@@ -108,34 +122,42 @@ def work(made: Plan, folder: Path, store: td.Store, signals: Signals) -> int:
         if dist.world() == 1 and not isinstance(error, torch.OutOfMemoryError):
             raise
         return failed(folder, journal, explain(error, journal.path), 1, again=True)
-    finally:
-        dist.stop()
 
 
-def resume(made: Plan, folder: Path, journal: Journal) -> Run | None:
-    """The run, if every rank can go on with it; if not, the main one says why."""
+def resume(made: Plan, folder: Path, journal: Journal, signals: Signals) -> int:
+    """Train, if every rank can go on with the run."""
     run, problem = None, ""
     try:
         run = Run(made, folder, dist.device(), journal)
     except (ValueError, OSError) as error:
         problem = str(error)
     found = causes(dist.texts(problem))
-    if found:
-        refuse(found)
-    return None if found else run
+    if run is None or found:
+        return refuse(folder, found)
+    try:
+        return play(run, signals)
+    finally:
+        with suppress(OSError):  # whatever has happened, what was begun to be written is worth finishing
+            run.writer.finish()
 
 
-def refuse(causes: Sequence[str], *, everyone: bool = False) -> None:
-    """Say why the ranks end, once; what starting again does not mend."""
-    for cause in causes if everyone or dist.main() else []:
-        fail(cause)
+def refuse(folder: Path, found: Sequence[str]) -> int:
+    """Say once why no rank starts, which starting again does not mend."""
+    if dist.main():
+        for cause in found:
+            fail(cause)
+        if status.held(folder) and status.read(folder).get("pid") == os.getpid():
+            status.write(folder, "failed", why="; ".join(found))
     give_up()
+    return 2
 
 
 def play(run: Run, signals: Signals) -> int:
     """Train to the end, or until a signal."""
     if run.images >= run.plan.total:
         run.say(f"{run.folder}: already trained to {run.images:,} images")
+        if dist.main():
+            status.write(run.folder, "finished", images=run.images, total=run.plan.total)
         return 0
     if run.images:
         run.say(f"resuming after {run.images:,} images")
@@ -152,19 +174,21 @@ def explain(error: RuntimeError, log: Path) -> str:
     """The gist of an error that is not the user's doing, for the console; its whole story is in the log."""
     if isinstance(error, torch.OutOfMemoryError):
         return f"out of memory on {dist.device()}; use data.micro, or a smaller data.batch"
-    lost = isinstance(error, td.DistError) or "gloo" in str(error)
-    gist = "lost the others; the first line of one of them says why" if lost else str(error).splitlines()[0]
+    gone = td.DistNetworkError, td.DistStoreError
+    lost = isinstance(error, gone) or "gloo" in str(error)
+    gist = "lost the others; the first line of one of them says why" if lost else str(error).partition("\n")[0]
     return f"rank {dist.rank()} on {dist.host()}: {gist} (see {log})"
 
 
 def failed(folder: Path, journal: Journal, why: str, code: int, *, again: bool = False) -> int:
     """Note why this rank ends, and say it; `again` if torchrun may try again."""
-    journal.note(why)
-    if not again:
-        give_up()
-    if dist.main():
-        status.write(folder, "failed", why=why)
     fail(why)
+    journal.note(why)
+    if dist.main():
+        with suppress(OSError):  # of a full disk
+            status.write(folder, "failed", why=why)
+    if not again:
+        give_up(alike=False)
     return code
 
 

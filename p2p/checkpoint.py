@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,11 @@ def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def keep(run: Path, count: int) -> None:
     """Remove all but the newest `count` checkpoints."""
     for old in saved(run)[:-count]:
-        shutil.rmtree(old)
+        gone = old.with_name(f".{old.name}.old")
+        with suppress(OSError):  # somebody reads it, or it is a mount: no reason to stop training
+            old.rename(gone)
+    for gone in (run / "checkpoints").glob(".*.old"):
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What has to fit together in an experiment; every mistake is one line that names the setting, the rule, the remedy."""
 
 from importlib.util import find_spec
+from math import lcm
 
 import torch
 
@@ -27,6 +28,13 @@ def batch(plan: Plan) -> None:
         raise ValueError(
             f"schedule.epochs: {plan.config.schedule.epochs} of {plan.order.size} pairs is no image; give more"
         )
+    unit = lcm(*plan.groups.values())
+    if len(set(plan.groups.values())) > 1 and (d.batch % unit or d.micro % unit or d.batch // unit < world):
+        groups = " and ".join(f"{name}.group {group}" for name, group in plan.groups.items())
+        raise ValueError(
+            f"{groups}: only multiples of {unit} images hold whole groups of both, but data.batch is {d.batch} on"
+            f" {world} ranks in micro-batches of {d.micro or 'all'}; use {world} x {unit}, or equal groups"
+        )
     for name, group in plan.groups.items():
         if d.batch % group or d.micro % group or d.batch // group < world:
             raise ValueError(
@@ -47,6 +55,10 @@ def engine(plan: Plan, device: torch.device) -> None:
         sync = any(isinstance(m, SyncNorm) for m in net.modules())
         if sync and world > 1 and device.type == "cpu":
             raise ValueError(f"{name}.norm: sync over {world} ranks needs GPUs; use batch, instance or none on CPUs")
+        if sync and world > 1 and d.micro and len(set(plan.shares)) > 1:
+            raise ValueError(
+                f"{name}.norm: sync needs as many micro-batches on every rank; use a multiple of {world} images"
+            )
         if sync and e.reduction == "exact":
             raise ValueError(f"{name}.norm: sync depends on the number of ranks; use batch, or engine.reduction=fast")
         if name == "D" and plan.task.gan == "wgan" and (sync or plan.groups[name] > 1):

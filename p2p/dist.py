@@ -10,6 +10,10 @@ import torch
 import torch.distributed as td
 from torch import Tensor
 
+set_timeout = getattr(td.distributed_c10d, "set_timeout", None) or td.distributed_c10d._set_pg_timeout
+"""Its public name is new."""
+
+
 PATIENCE = datetime.timedelta(seconds=45)
 """For ranks that have not come yet."""
 TIMEOUT = datetime.timedelta(minutes=10)
@@ -27,9 +31,19 @@ def elastic() -> bool:
 
 
 def restarts() -> bool:
-    """Whether torchrun would start this machine's ranks again, for the first of them to say."""
-    again = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
-    return elastic() and again and os.environ.get("LOCAL_RANK") == "0"
+    """Whether torchrun would start this machine's ranks again."""
+    return elastic() and os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
+
+
+def first_here() -> bool:
+    """Whether this rank speaks for its machine."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def unaware() -> int:
+    """Tasks that `srun` started as so many single processes; 0 where a launcher is at work."""
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    return tasks if tasks > 1 and "WORLD_SIZE" not in os.environ else 0
 
 
 def rank() -> int:
@@ -67,76 +81,29 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
-def meet() -> td.Store:
-    """Where the ranks leave messages before, and for, their process group.
-
-    Raises:
-        ValueError: it cannot be reached.
-    """
-    if not launched():
-        return td.HashStore()
-    address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-    try:
-        store, _, _ = next(td.rendezvous("env://", rank(), world(), timeout=PATIENCE))
-    except (ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"rank {rank()} on {host()}: the ranks did not meet at {address} within {PATIENCE.seconds} s ({reason});"
-            " check that rank 0 runs, and that this machine can reach it"
-        ) from error
-    return td.PrefixStore(f"p2p/{_attempt()}", store)
+def address() -> str:
+    """Where the launcher has the ranks meet."""
+    return f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
 
 
-def _attempt() -> str:
-    """torchrun's workers may share their agent's store, which still holds what their dead predecessors left there."""
-    fresh = os.environ.get("TORCH_DISABLE_SHARE_RDZV_TCP_STORE") == "1"
-    return "0" if fresh else os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+def attempt() -> str:
+    """How often torchrun has started these ranks, where that matters: they may share their agent's store, which
+    still holds what their dead predecessors left there."""
+    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if shared else "0"
 
 
-def verdicts(store: td.Store, mine: str) -> list[tuple[str, str]]:
-    """Each rank's host and what it has to say against starting; an empty text where nothing.
-
-    Raises:
-        ValueError: ranks did not come.
-    """
-    keys = [f"verdict/{r}" for r in range(world())]
-    store.set(keys[rank()], f"{host()}\n{mine}")
-    try:
-        store.wait(keys, PATIENCE)
-    except (ValueError, RuntimeError) as error:
-        missing = ", ".join(str(r) for r, key in enumerate(keys) if not store.check([key]))
-        raise ValueError(
-            f"ranks {missing} of {world()} did not come within {PATIENCE.seconds} s; see their logs"
-        ) from error
-    said = [value.decode().split("\n", 1) for value in store.multi_get(keys)]
-    store.set(f"heard/{rank()}", "")
-    if main():  # its process may hold the store
-        store.wait([f"heard/{r}" for r in range(world())], PATIENCE)
-    return [(host, text) for host, text in said]
-
-
-def heard(store: td.Store, key: str) -> str:
-    """What the main rank left for the others.
-
-    Raises:
-        ValueError: nothing, in all the time that it has.
-    """
-    try:
-        return store.get(key).decode()
-    except RuntimeError as error:
-        raise ValueError(f"rank 0 of {world()} did not come within {PATIENCE.seconds} s; see its log") from error
-
-
-def start(device: torch.device, store: td.Store | None = None, *, alone: bool = False) -> None:
+def start(device: torch.device, store: td.Store, *, alone: bool = False) -> None:
     """Join the process group: NCCL between GPUs, gloo between CPUs. A single process has one only if `alone` asks."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if launched() or alone:
         os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        td.init_process_group(
-            backend, store=store if store is not None else meet(), rank=rank(), world_size=world(), timeout=TIMEOUT
-        )
+        # Connecting is a matter of seconds, and so is noticing that a rank is gone before it connects.
+        td.init_process_group(backend, store=store, rank=rank(), world_size=world(), timeout=PATIENCE)
+        total(torch.zeros(1))
+        set_timeout(TIMEOUT)
 
 
 def stop() -> None:

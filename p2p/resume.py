@@ -33,7 +33,10 @@ def difference(run: Path, config: conf.Config) -> list[str]:
     path = checkpoint.newest(run)
     if path is None or not (path / "config.yaml").is_file():
         return []
-    before = flat(conf.to_tree(conf.load(path / "config.yaml")))
+    try:
+        before = flat(conf.to_tree(conf.load(path / "config.yaml")))
+    except ValueError as error:
+        return [f"settings that cannot be compared ({error})"]
     now = flat(conf.to_tree(config))
     return [f"{k}: {before.get(k)} -> {now.get(k)}" for k in sorted(before | now) if before.get(k) != now.get(k)]
 

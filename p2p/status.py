@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from p2p import dist
+from p2p import dist, meeting
 
 FILE = "status.json"
 LOCK = ".lock"
@@ -23,6 +23,7 @@ def hold(run: Path) -> FileLock:
 
     Raises:
         ValueError: another job works in it; says which.
+        NotYetError: what is left of this job does.
     """
     run.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run / LOCK)
@@ -33,16 +34,16 @@ def hold(run: Path) -> FileLock:
     except Timeout:
         who = read(run)
         name = who.get("job") or f"process {who.get('pid')}"
-        raise ValueError(
-            f"{run}: {name} on {who.get('host')} is training in it; wait for its end, or give another --run folder"
-        ) from None
+        said = f"{run}: {name} on {who.get('host')} is training in it; wait for its end, or give another --run folder"
+        raise (meeting.NotYetError if mine else ValueError)(said) from None
+    write(run, "running")
     return lock
 
 
 def held(run: Path) -> bool:
     """Whether a process works in a run folder now."""
     try:
-        handle = os.open(run / LOCK, os.O_RDWR)
+        handle = os.open(run / LOCK, os.O_RDONLY)
     except OSError:
         return False
     try:
@@ -50,6 +51,8 @@ def held(run: Path) -> bool:
         return False
     except BlockingIOError:
         return True
+    except OSError:  # a file system without locks
+        return False
     finally:
         os.close(handle)
 
@@ -57,6 +60,7 @@ def held(run: Path) -> bool:
 def write(run: Path, state: str, **more: Any) -> None:
     """Note the state of a run: `running`, `stopped` on request, `finished` or `failed`."""
     who = {"host": dist.host(), "pid": os.getpid(), "job": dist.job(), "ranks": dist.world()}
+    run.mkdir(parents=True, exist_ok=True)
     aside = run / f".{FILE}.tmp"
     aside.write_text(json.dumps({**read(run), "state": state, "time": time.time(), **who, **more}, indent=1))
     os.replace(aside, run / FILE)

@@ -23,7 +23,7 @@ from p2p.networks import PatchGAN, UNet
 from p2p.networks.norm import init_normal
 from p2p.tasks import TASKS
 from p2p.zero import ZeRO
-from tests.ranks import run_ranks
+from tests.ranks import free_port, run_ranks
 
 SIDE, STEPS = 32, 8
 needs_deepspeed = pytest.mark.skipif(not importlib.util.find_spec("deepspeed"), reason="DeepSpeed is not installed")
@@ -251,7 +251,7 @@ def test_the_command_trains_with_deepspeed_and_goes_on_without(config_file, tmp_
         [sys.executable, "-m", "launch.train", *zero, "engine.zero_stage=1"],
         [sys.executable, "-m", "launch.train"],
     ]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{here}:{os.environ['PATH']}", "MASTER_PORT": "29743"}
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{here}:{os.environ['PATH']}", "MASTER_PORT": str(free_port())}
     for epochs, step in enumerate(steps, 1):
         command = [*step, *arguments, "--set", f"schedule.epochs={epochs}"]
         done = subprocess.run(command, cwd=here.parents[1], capture_output=True, text=True, env=env)

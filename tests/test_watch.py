@@ -21,7 +21,7 @@ class Slow(PatchGAN):
     """A network that takes longer on one rank."""
 
     def forward(self, xy):
-        time.sleep(0.02 if dist.rank() == 2 else 0.005)
+        time.sleep(0.05 if dist.rank() == 2 else 0.005)
         return super().forward(xy)
 
 
@@ -51,7 +51,7 @@ def test_the_rank_that_others_wait_for_is_named(tmp_path):
     for logged, said in run_ranks(3, paces, folder=tmp_path):
         figures, ranks = logged[-1]
         fast, other, slow = ranks["ranks/images/s"]
-        assert slow < 0.5 * min(fast, other)
+        assert slow < 0.8 * min(fast, other)
         assert figures["images/s"] < 3 * slow * 1.2  # the slowest rank's pace, three times
         assert len(said) == 1  # not after the first interval yet
         assert any(re.match(r"rank 2 is slow: .* images/s by itself, the others", line) for line in said)
@@ -74,14 +74,15 @@ def test_a_straggler_is_slower_than_the_others_by_more_than_a_fifth(paces, slow)
     assert [rank for rank, _ in stragglers(paces)] == slow
 
 
-def test_a_stopwatch_counts_what_lies_between_start_and_stop():
+def test_a_stopwatch_counts_what_lies_between_start_and_stop(monkeypatch):
+    now = iter([10, 13, 20, 24])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(now) / 1.0)
     watch = Stopwatch(torch.device("cpu"))
     watch.stop()
-    watch.start()
-    time.sleep(0.02)
-    watch.stop()
-    time.sleep(0.05)
-    assert 0.02 <= watch.read() < 0.05
+    for _ in range(2):
+        watch.start()
+        watch.stop()
+    assert watch.read() == 7
     assert watch.read() == 0
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,9 +13,14 @@ from pathlib import Path
 from launch import train
 from launch.parent import die_with_parent
 from p2p import loop
+from tests.ranks import free_port
 
 PATIENCE = 60.0
 """Seconds in which the survivors of a kill must have ended."""
+
+
+CODES = 0, 1, 143, -signal.SIGTERM, -signal.SIGKILL
+"""How a rank may end when another was killed: done, left alone, stopped, told to go, killed itself."""
 
 
 def work(config: Path, run: Path, start: int) -> int:
@@ -40,10 +44,7 @@ class Forked:
 
     def __init__(self, config: Path, run: Path, world: int, start: int) -> None:
         self.logs = [run.with_name(f"{run.name}.{start:05d}.{rank}.log") for rank in range(world)]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        group = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        group = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         self.codes: dict[int, int] = {}
         self.pids = []
         for rank in range(world):
@@ -78,6 +79,7 @@ class Forked:
             assert time.monotonic() - began < PATIENCE, f"{self.alive()} live {PATIENCE} s after a kill: {self.logs}"
             time.sleep(0.005)
         for pid, log in zip(self.pids, self.logs, strict=True):
+            assert self.codes[pid] in CODES, f"{log}: exit code {self.codes[pid]}"
             assert self.codes[pid] != 1 or "p2p-train: rank" in log.read_text(), f"{log} does not say why"
         return time.monotonic() - began
 

@@ -23,7 +23,7 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from p2p import dist
+from p2p import dist, meeting
 from p2p.engine import Engine
 from p2p.loop import train
 from p2p.networks import PatchGAN, UNet
@@ -156,7 +156,7 @@ JOBS |= {"real": real, "real, buckets": partial(real, True)}
 def work(name: str) -> None:
     """Be a rank."""
     torch.set_num_threads(1)
-    dist.start(torch.device("cpu"))
+    dist.start(torch.device("cpu"), meeting.meet() if dist.launched() else td.HashStore())
     found = JOBS[name]()
     if dist.main():
         print(json.dumps(found), flush=True)
