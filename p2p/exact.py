@@ -33,10 +33,8 @@ class FixedPoint:
         for total, p in zip(self.parts, self.parameters, strict=True):
             if p.grad is None:
                 continue
-            fits = p.grad.abs() < LARGEST  # false for nan
-            units = torch.where(fits, p.grad, 0).double().mul_(2.0**BITS).round_()
-            total += units.long().reshape(-1)
-            self.sum[-1] += (~fits).any()
+            self.sum[-1] += ~(torch.linalg.vector_norm(p.grad, torch.inf) < LARGEST)  # of nan too
+            total += p.grad.mul_(2.0**BITS).round_().long().reshape(-1)  # the factor is a power of two: nothing is lost
             p.grad = None
 
     def reduce(self) -> None:
@@ -44,5 +42,5 @@ class FixedPoint:
         dist.total(self.sum)
         sound = torch.where(self.sum[-1] == 0, 2.0**-BITS, torch.nan)
         for total, p in zip(self.parts, self.parameters, strict=True):
-            p.grad = torch.empty_like(p).copy_((total.double() * sound).view(p.shape))
+            p.grad = torch.empty_like(p).copy_(total.view(p.shape)).mul_(sound)
         self.sum.zero_()
