@@ -28,13 +28,6 @@ def batch(plan: Plan) -> None:
         raise ValueError(
             f"schedule.epochs: {plan.config.schedule.epochs} of {plan.order.size} pairs is no image; give more"
         )
-    unit = lcm(*plan.groups.values())
-    if len(set(plan.groups.values())) > 1 and (d.batch % unit or d.micro % unit or d.batch // unit < world):
-        groups = " and ".join(f"{name}.group {group}" for name, group in plan.groups.items())
-        raise ValueError(
-            f"{groups}: only multiples of {unit} images hold whole groups of both, but data.batch is {d.batch} on"
-            f" {world} ranks in micro-batches of {d.micro or 'all'}; use {world} x {unit}, or equal groups"
-        )
     for name, group in plan.groups.items():
         if d.batch % group or d.micro % group or d.batch // group < world:
             raise ValueError(
@@ -42,6 +35,13 @@ def batch(plan: Plan) -> None:
                 f" micro-batches of {d.micro or 'all'} splits groups; use a batch of {world} x a multiple of {group},"
                 f" or {name}.group=1"
             )
+    unit = lcm(*plan.groups.values())
+    if len(set(plan.groups.values())) > 1 and (d.batch % unit or d.micro % unit or d.batch // unit < world):
+        groups = " and ".join(f"{name}.group {group}" for name, group in plan.groups.items())
+        raise ValueError(
+            f"{groups}: only multiples of {unit} images hold whole groups of both, but data.batch is {d.batch} on"
+            f" {world} ranks in micro-batches of {d.micro or 'all'}; use {world} x {unit}, or equal groups"
+        )
 
 
 def engine(plan: Plan, device: torch.device) -> None:

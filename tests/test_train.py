@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import p2p
 from launch.train import main, parser
-from p2p import checkpoint
+from p2p import checkpoint, status
 from p2p import config as conf
 from p2p.build import plan
 from p2p.data.views import to_float
@@ -216,12 +216,14 @@ def test_a_finished_run_is_left_as_it_is(finished, capsys):
     run, config, _ = finished
 
     def times():
-        return {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file() and p.parent.name != "logs"}
+        kept = (p for p in run.rglob("*") if p.is_file() and p.parent.name != "logs" and p.name != status.FILE)
+        return {p: p.stat().st_mtime_ns for p in kept}
 
     before = times()
     assert train(config, run, "every.save=8", "every.keep=9") == 0
     assert "already trained to 48 images" in capsys.readouterr().out
     assert times() == before
+    assert status.read(run)["state"] == "finished"
 
 
 def test_only_the_newest_checkpoints_are_kept(config_file, tmp_path):
@@ -371,6 +373,35 @@ def refused(config, tmp_path, capsys, *overrides, run="run"):
 def test_a_setting_that_cannot_be(config_file, tmp_path, capsys, override, says):
     assert says in refused(config_file, tmp_path, capsys, override)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["engine.zero_stage=2"], "engine.zero_stage, engine.offload: are DeepSpeed's; use engine.name=deepspeed"),
+        (["engine.name=deepspeed", "engine.offload=true"], "engine.offload: stage 0 keeps Adam's state whole"),
+        (["engine.name=deepspeed", "engine.reduction=exact"], "engine.reduction: exact needs engine.name=ddp"),
+        (["engine.compile=true", "engine.reduction=exact"], "engine.reduction: exact needs engine.name=ddp"),
+        (["G.norm=sync", "engine.reduction=exact"], "G.norm: sync depends on the number of ranks"),
+        (
+            ["G.group=1", "D.group=1", "data.micro=3", "engine.reduction=exact"],
+            "data.micro: exact sums parts of 3 images",
+        ),
+        (["engine.zero_stage=3"], "engine.zero_stage: "),
+    ],
+)
+def test_engines_that_cannot_be(config_file, tmp_path, capsys, overrides, says):
+    assert says in refused(config_file, tmp_path, capsys, *overrides)
+    assert not (tmp_path / "run").exists()
+
+
+def test_groups_of_both_networks_stay_whole(config_file):
+    """On 3 ranks a batch of 12 in groups of 4 is 4 + 4 + 4, of 8 not possible; on 2 ranks it is 4 + 8."""
+    settings = ["data.batch=12", "G.group=2", "D.group=4"]
+    for world, shares in ((1, [12]), (2, [4, 8]), (3, [4, 4, 4])):
+        assert plan(conf.load(config_file, settings), world, torch.device("cpu")).shares == shares
+    with pytest.raises(ValueError, match=r"G.group 2 and D.group 3: only multiples of 6 images .* use 2 x 6"):
+        plan(conf.load(config_file, ["data.batch=6", "G.group=2", "D.group=3"]), 2, torch.device("cpu"))
 
 
 def test_a_crop_larger_than_the_pictures(config_file, tmp_path, capsys):
