@@ -32,7 +32,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 slurm: $(READY)
-	P2P_SLURM=1 $(BIN)/python -m pytest -q -rs tests/slurm
+	P2P_SLURM=1 $(BIN)/python -m pytest -q -rs -n 3 --dist worksteal tests/slurm
 
 chaos: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --kills 1000

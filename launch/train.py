@@ -25,6 +25,10 @@ from p2p.resume import difference, resumable
 from p2p.run import Run
 
 
+AGAIN = 75
+"""Exit code, EX_TEMPFAIL of sysexits.h: nothing is wrong with what was given, another start may do better."""
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line; settings belong into the YAML file."""
     p = Parser(prog="p2p-train", description="Train image translation from tar shards.")
@@ -37,8 +41,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 trained, or stopped by USR1 after a checkpoint; 1 a loss was not finite, or other ranks were lost;
-    2 a mistake in what was given (one line); 130 and 143 stopped by INT and TERM after a checkpoint."""
+    """Exit codes: 0 trained, or stopped by USR1 after a checkpoint; 1 a loss was not finite; 2 a mistake in what was
+    given (one line); 75 other ranks were lost, the same command goes on; 130 and 143 stopped by INT and TERM after a
+    checkpoint."""
     args = parser().parse_args(argv)
     with Signals() as signals, ExitStack() as held:
         made, problem = None, ""
@@ -50,12 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             problem = str(error)
         except meeting.NotYetError as error:
             fail(str(error))
-            return 1
+            return AGAIN
         try:
             store, found = agree(args, made, problem)
         except meeting.NotYetError as error:
             fail(str(error))
-            return 1
+            return AGAIN
         if made is None or found:
             return refuse(args.run, found)
         if dist.main():
@@ -121,7 +126,7 @@ def work(made: Plan, folder: Path, store: td.Store, signals: Signals) -> int:
         journal.note(traceback.format_exc())
         if dist.world() == 1 and not isinstance(error, torch.OutOfMemoryError):
             raise
-        return failed(folder, journal, explain(error, journal.path), 1, again=True)
+        return failed(folder, journal, explain(error, journal.path), AGAIN)
 
 
 def resume(made: Plan, folder: Path, journal: Journal, signals: Signals) -> int:
@@ -180,14 +185,14 @@ def explain(error: RuntimeError, log: Path) -> str:
     return f"rank {dist.rank()} on {dist.host()}: {gist} (see {log})"
 
 
-def failed(folder: Path, journal: Journal, why: str, code: int, *, again: bool = False) -> int:
-    """Note why this rank ends, and say it; `again` if torchrun may try again."""
+def failed(folder: Path, journal: Journal, why: str, code: int) -> int:
+    """Note why this rank ends, and say it."""
     fail(why)
     journal.note(why)
     if dist.main():
         with suppress(OSError):  # of a full disk
             status.write(folder, "failed", why=why)
-    if not again:
+    if code != AGAIN:
         give_up(alike=False)
     return code
 

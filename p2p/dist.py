@@ -16,7 +16,7 @@ set_timeout = getattr(td.distributed_c10d, "set_timeout", None) or td.distribute
 
 PATIENCE = datetime.timedelta(seconds=45)
 """For ranks that have not come yet."""
-TIMEOUT = datetime.timedelta(minutes=10)
+TIMEOUT = datetime.timedelta(minutes=5)
 """For a rank that is silent in the middle of training, though its connection stands."""
 
 

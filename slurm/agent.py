@@ -1,7 +1,7 @@
-"""torchrun for a Slurm job: it restarts ranks that died, but not over a mistake in what was given.
+"""torchrun for a Slurm job: it restarts ranks that died, but not over what every start would meet again.
 
-A rank that finds such a mistake says it in one line and ends with code 2. Trying again would say it again, ten times in
-a minute or two.
+A rank that finds a mistake in what was given says it in one line and ends with code 2; one whose loss is no longer
+finite ends with 1. Trying again would only say it again, ten times.
 """
 
 import sys
@@ -14,7 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher import api
 
-MISTAKE = 2
+NOT_FINITE, MISTAKE = 1, 2
 
 
 class Agent(LocalElasticAgent):
@@ -22,7 +22,7 @@ class Agent(LocalElasticAgent):
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result = super()._monitor_workers(worker_group)
-        if any(failure.exitcode == MISTAKE for failure in result.failures.values()):
+        if any(failure.exitcode in (NOT_FINITE, MISTAKE) for failure in result.failures.values()):
             self._remaining_restarts = 0  # what the base class does where a restart is of no use
         return result
 

@@ -19,7 +19,7 @@ PATIENCE = 60.0
 """Seconds in which the survivors of a kill must have ended."""
 
 
-CODES = 0, 1, 143, -signal.SIGTERM, -signal.SIGKILL
+CODES = 0, train.AGAIN, 143, -signal.SIGTERM, -signal.SIGKILL
 """How a rank may end when another was killed: done, left alone, stopped, told to go, killed itself."""
 
 
@@ -80,7 +80,7 @@ class Forked:
             time.sleep(0.005)
         for pid, log in zip(self.pids, self.logs, strict=True):
             assert self.codes[pid] in CODES, f"{log}: exit code {self.codes[pid]}"
-            assert self.codes[pid] != 1 or "p2p-train: rank" in log.read_text(), f"{log} does not say why"
+            assert self.codes[pid] != train.AGAIN or "p2p-train: rank" in log.read_text(), f"{log} does not say why"
         return time.monotonic() - began
 
     def finished(self) -> bool:
