@@ -24,7 +24,6 @@ from p2p.plan import Plan
 from p2p.resume import difference, resumable
 from p2p.run import Run
 
-
 AGAIN = 75
 """Exit code, EX_TEMPFAIL of sysexits.h: nothing is wrong with what was given, another start may do better."""
 
