@@ -7,7 +7,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from p2p import dist
 from p2p.data.order import rank_slice
 from p2p.data.reader import noise_keys
-from p2p.engine import Engine
+from p2p.engine import HAS_BUCKETS, Engine
 from p2p.loop import train
 from p2p.networks import PatchGAN, UNet
 from p2p.networks.norm import init_normal
@@ -56,6 +56,24 @@ def count_reductions(nets):
 def assert_same(a, b, tolerance=1e-9):
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def one_step_of_a_larger_network():
+    """Bytes of each reduction of the first step, and of the gradients."""
+    engine = Engine(UNet(3, 3, size=64, width=16))
+    calls = count_reductions({"G": engine})
+    x = torch.rand(1, 3, 64, 64)
+    engine.backward(engine(x, None).square().mean())
+    engine.step()
+    return calls["G"], 4 * sum(p.numel() for p in engine.parameters.values())
+
+
+@pytest.mark.skipif(not HAS_BUCKETS, reason="torch before 2.14 cannot cut DDP's buckets without its forward")
+def test_gradients_are_reduced_in_buckets_from_the_first_step_on(tmp_path):
+    """In one piece they would wait for the end of the backward."""
+    calls, gradients = run_ranks(2, one_step_of_a_larger_network, folder=tmp_path)[0]
+    assert len(calls) > 1
+    assert sum(calls) == gradients
 
 
 CASES = {

@@ -29,7 +29,20 @@ SIDE, STEPS = 32, 8
 needs_deepspeed = pytest.mark.skipif(not importlib.util.find_spec("deepspeed"), reason="DeepSpeed is not installed")
 
 
-def play(make, task, *, batch=4, micro=0, unit=1, steps=STEPS, load=None, first=0, channels_last=False, norm="batch"):
+def play(
+    make,
+    task,
+    *,
+    batch=4,
+    micro=0,
+    unit=1,
+    steps=STEPS,
+    load=None,
+    first=0,
+    channels_last=False,
+    norm="batch",
+    precision="fp32",
+):
     """Train small networks in engines of `make` on this rank's share of seeded batches; returns their weights, states,
     and the bytes that were reduced for each element of a gradient."""
     task, shapes = TASKS[task](), torch.Generator().manual_seed(3)
@@ -38,7 +51,9 @@ def play(make, task, *, batch=4, micro=0, unit=1, steps=STEPS, load=None, first=
     nets = {}
     for name, net in (("G", G), ("D", D)):
         init_normal(net, shapes)
-        nets[name] = make(net, lr=2e-3, recompute=bool(micro) and name == "G", channels_last=channels_last)
+        nets[name] = make(
+            net, lr=2e-3, recompute=bool(micro) and name == "G", channels_last=channels_last, precision=precision
+        )
         if load:
             nets[name].load(load[name])
     pixels = torch.Generator().manual_seed(4)
@@ -114,6 +129,7 @@ CASES = {
     for how, settings in {
         "": {},
         " channels last": {"channels_last": True},
+        " in bf16": {"channels_last": True, "precision": "bf16"},
         " in micro-batches": {"micro": 1, "norm": "instance"},
     }.items()
 }
