@@ -55,7 +55,8 @@ def present(run: Path, about: Mapping[str, Any]) -> str:
 def who(about: Mapping[str, Any]) -> str:
     """Job, ranks and main machine."""
     job = about.get("job") or f"process {about.get('pid')}"
-    return f"{job}, {about.get('ranks')} ranks, rank 0 on {about.get('host')}, {ago(about.get('time', 0))}"
+    ranks = about.get("ranks", 1)
+    return f"{job}, {ranks} rank{'s' * (ranks > 1)}, rank 0 on {about.get('host')}, {ago(about.get('time', 0))}"
 
 
 def scalars(run: Path) -> list[dict[str, Any]]:

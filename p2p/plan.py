@@ -93,7 +93,7 @@ class Plan:
         nets = ", ".join(f"{k} {s.name} {_parameters(self.shapes[k]):,}" for k, s in self.networks.items())
         return "\n".join(
             [
-                f"data    {self.train.folder}: {self.order.size:,} pairs in {len(self.train.counts)} shards"
+                f"data    {self.train.folder}: {self.order.size:,} pairs in {len(self.train.counts)} shard{'s' * (len(self.train.counts) > 1)}"
                 + (f"; validation {self.val.folder}: {sum(self.val.counts):,}" if self.val else "; no validation"),
                 f"nets    {nets} parameters, {c.engine.precision}, {self.engine}",
                 f"batch   {c.data.batch} = {self.world} rank{'s' * (self.world > 1)} x {images} images{micro}",

@@ -112,7 +112,7 @@ def test_a_run_writes_what_it_is_watched_by(config_file, tmp_path, capsys):
     capsys.readouterr()
     assert status_command.main([str(run)]) == status_command.FINISHED
     said = capsys.readouterr().out
-    assert re.search(r"state     finished: process \d+, 1 ranks, rank 0 on ", said)
+    assert re.search(r"state     finished: process \d+, 1 rank, rank 0 on ", said)
     assert "images    48 of 48 (100.0%), 0:00:" in said
     assert f"saved     {checkpoint.folder(run, 48)} (" in said
 
