@@ -91,9 +91,10 @@ class Plan:
         images = f"{min(shares)}" if min(shares) == max(shares) else f"{min(shares)} to {max(shares)}"
         micro = f" in micro-batches of {self.micro}" if self.micro else ""
         nets = ", ".join(f"{k} {s.name} {_parameters(self.shapes[k]):,}" for k, s in self.networks.items())
+        shards = f"{len(self.train.counts)} shard{'s' * (len(self.train.counts) > 1)}"
         return "\n".join(
             [
-                f"data    {self.train.folder}: {self.order.size:,} pairs in {len(self.train.counts)} shard{'s' * (len(self.train.counts) > 1)}"
+                f"data    {self.train.folder}: {self.order.size:,} pairs in {shards}"
                 + (f"; validation {self.val.folder}: {sum(self.val.counts):,}" if self.val else "; no validation"),
                 f"nets    {nets} parameters, {c.engine.precision}, {self.engine}",
                 f"batch   {c.data.batch} = {self.world} rank{'s' * (self.world > 1)} x {images} images{micro}",
