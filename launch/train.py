@@ -86,7 +86,10 @@ def agree(args: argparse.Namespace, made: Plan | None, problem: str) -> tuple[td
     """
     if not dist.launched():
         return td.HashStore(), [problem] if problem else []
-    return muster(problem, lambda: identity(made, args.run) if made else {})
+    try:
+        return muster(problem, lambda: identity(made, args.run) if made else {})
+    except (ValueError, OSError) as error:  # a checkpoint that went bad since it was looked at
+        return td.HashStore(), [str(error)]
 
 
 def introduce(made: Plan, folder: Path, changed: Sequence[str]) -> None:
