@@ -60,7 +60,7 @@ def identity(made: Plan, run: Path) -> dict[str, str]:
     """What must not differ between ranks: settings, data, code, and where the run goes on."""
     state = resumable(made, run)
     return {
-        **flat(conf.to_tree(made.config)),
+        **flat(conf.to_tree(made.experiment)),
         **{f"{name} of the order": str(value) for name, value in made.pinned.items()},
         "the validation set": made.val.fingerprint if made.val else "",
         "the code of p2p": code(),

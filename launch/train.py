@@ -14,10 +14,11 @@ import torch
 import torch.distributed as td
 
 from launch.argv import Parser
+from launch.cluster import cluster
 from launch.muster import causes, identity, muster
 from launch.process import Signals, exit_code, give_up, reproducible
+from p2p import checkpoint, dist, features, generator, meeting, status
 from p2p import config as conf
-from p2p import dist, meeting, status
 from p2p.build import plan
 from p2p.log import Journal, NonFiniteError
 from p2p.plan import Plan
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if made is None or found:
             return refuse(args.run, found)
         if dist.main():
-            introduce(made, args.run, difference(args.run, made.config))
+            introduce(made, args.run, difference(args.run, made.experiment))
         return 0 if args.dry_run else work(made, args.run, store, signals)
 
 
@@ -94,7 +95,7 @@ def agree(args: argparse.Namespace, made: Plan | None, problem: str) -> tuple[td
 
 def introduce(made: Plan, folder: Path, changed: Sequence[str]) -> None:
     """Print the settings and what was derived from them."""
-    print(conf.dump(made.config), made.describe(), sep="\n", flush=True)
+    print(conf.dump(made.experiment), made.describe(), sep="\n", flush=True)
     for line in changed:
         print(f"changed since the checkpoint in {folder}: {line}", flush=True)
 
@@ -109,6 +110,8 @@ def work(made: Plan, folder: Path, store: td.Store, signals: Signals) -> int:
         with reproducible(device) if made.config.engine.reduction == "exact" else nullcontext():
             code = resume(made, folder, journal, signals)
         dist.stop()  # not after an error: NCCL would wait for what is lost
+        if dist.main() and made.task.features:
+            appearances(made, folder, journal)  # by one rank, after the group, whose ranks wait for minutes only
         return code
     except OSError as error:
         remedy = "; make room, the same command goes on" if error.errno == errno.ENOSPC else ""
@@ -132,20 +135,35 @@ def work(made: Plan, folder: Path, store: td.Store, signals: Signals) -> int:
 
 
 def resume(made: Plan, folder: Path, journal: Journal, signals: Signals) -> int:
-    """Train, if every rank can go on with the run."""
-    run, problem = None, ""
+    """Train stage by stage, where every rank can go on with the run."""
+    while True:
+        run, problem = None, ""
+        try:
+            state = resumable(made, folder)
+            run = Run(made.at(state["images"] if state else 0), folder, dist.device(), journal, made.total)
+        except (ValueError, OSError) as error:
+            problem = str(error)
+        found = causes(dist.texts(problem))
+        if run is None or found:
+            return refuse(folder, found)
+        try:
+            wish = play(run, signals)
+        finally:
+            with suppress(OSError):  # whatever has happened, what was begun to be written is worth finishing
+                run.writer.finish()
+        if wish or run.images >= made.total:
+            return exit_code(wish) if wish else 0
+
+
+def appearances(made: Plan, folder: Path, journal: Journal) -> None:
+    """Cluster the instance features of a run that is at its end, once."""
+    path = checkpoint.newest(folder)
+    if path is None or int(path.name) < made.total or (path / features.FILE).is_file():
+        return
     try:
-        run = Run(made, folder, dist.device(), journal)
-    except (ValueError, OSError) as error:
-        problem = str(error)
-    found = causes(dist.texts(problem))
-    if run is None or found:
-        return refuse(folder, found)
-    try:
-        return play(run, signals)
-    finally:
-        with suppress(OSError):  # whatever has happened, what was begun to be written is worth finishing
-            run.writer.finish()
+        cluster(path / generator.FILE, Path(made.config.data.train))
+    except ValueError as error:
+        journal.say(f"{error}; then python -m launch.cluster {folder}")
 
 
 def refuse(folder: Path, found: Sequence[str]) -> int:
@@ -160,21 +178,21 @@ def refuse(folder: Path, found: Sequence[str]) -> int:
 
 
 def play(run: Run, signals: Signals) -> int:
-    """Train to the end, or until a signal."""
-    if run.images >= run.plan.total:
+    """Train to the end of a stage, or until a signal, which is returned."""
+    if run.images >= run.total:
         run.say(f"{run.folder}: already trained to {run.images:,} images")
         if dist.main():
-            status.write(run.folder, "finished", images=run.images, total=run.plan.total)
+            status.write(run.folder, "finished", images=run.images, total=run.total)
         return 0
     if run.images:
-        run.say(f"resuming after {run.images:,} images")
+        run.say(f"resuming after {run.images:,} images{run.plan.name}")
     signals.training()
     wish = run.go(signals.wish)
     if wish:
         run.say(
             f"stopped by {signal.Signals(wish).name} after {run.images:,} images; the same command goes on from there"
         )
-    return exit_code(wish) if wish else 0
+    return wish
 
 
 def explain(error: RuntimeError, log: Path) -> str:

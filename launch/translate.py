@@ -2,70 +2,27 @@
 
 import argparse
 import sys
-import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
-from launch.argv import Parser
-from p2p import gallery, generator, result
+from launch.progress import progress
+from launch.translate_arguments import check_options, check_sources, features_of, in_words, parser
+from p2p import features, gallery, generator, result
+from p2p.appearance import Teller
+from p2p.data.augment import sides
 from p2p.generator import Generator
-from p2p.pictures import Reader, Source, open_sources
+from p2p.made import Bad, How
+from p2p.members import Reader
+from p2p.pictures import Source, beside, open_sources
 from p2p.result import KINDS
-from p2p.translate import Bad, Done, many, sizes, translate
+from p2p.translate import Done, many, sizes, translate
 
 BAD_SHOWN = 20
-QUIET_S = 5.0
-"""A log gets a line of progress at most this often."""
-
-
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    p = Parser(
-        prog="p2p-translate",
-        description="Translate pictures with a trained generator, and write a page to look at them.",
-        epilog="Exit codes: 0 all translated, 2 something could not be read or a mistake, 130 interrupted.",
-    )
-    p.add_argument("checkpoint", type=Path, help="run folder, checkpoint folder or generator.safetensors")
-    p.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="pictures, folders of them, shard sets")
-    p.add_argument("--out", type=Path, required=True, help="folder of the result: index.html and PNG files")
-    p.add_argument("--overwrite", action="store_true", help="replace an earlier result in OUT")
-    p.add_argument(
-        "--pairs", choices=("left", "right"), default="", help="pictures hold both sides; input is this half"
-    )
-    p.add_argument(
-        "--reverse", action=argparse.BooleanOptionalAction, help="of shard sets, translate y -> x (as in training)"
-    )
-    p.add_argument(
-        "--size",
-        type=_positive,
-        default=0,
-        metavar="N",
-        help="resize to NxN pixels first (pictures as they are, shards as in training)",
-    )
-    p.add_argument("--batch", type=_positive, default=8, metavar="N", help="changes speed only (%(default)s)")
-    stored = p.add_argument_group("how the generator is used, if not as stored with it")
-    stored.add_argument("--dropout", choices=("on", "off"))
-    stored.add_argument("--seed", type=_count, metavar="N", help="of dropout")
-    stored.add_argument("--statistics", choices=("batch", "running"), help="that its norms use")
-    return p
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number >= 0")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not _count(text):
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return work(args)
     except torch.OutOfMemoryError:
-        return fail("too little memory on the device; try --batch 1, or a smaller --size")
+        return fail("too little memory on the device; try --batch 1, --tile 512, or a smaller --size")
     except (ValueError, OSError) as error:
         return fail(" ".join(str(error).split("\n")))
     except KeyboardInterrupt:
@@ -87,31 +44,64 @@ def work(args: argparse.Namespace) -> int:
     """Everything that can be wrong is looked at before the first file is written."""
     args.checkpoint = generator.find(args.checkpoint)  # once: a run that goes on makes newer ones
     G = prepare(args)
-    channels = G.spec.channels[0], G.spec.channels[-1]
-    reverse = G.spec.reverse if args.reverse is None else args.reverse
-    shard_size = args.size or (G.spec.crop if G.spec.resized else 0)  # shards as validation had them
-    sources = open_sources(args.inputs, Reader(channels, args.pairs, args.size, shard_size, reverse))
-    check(args, sources, channels)
-    result.claim(args.out, args.inputs, overwrite=args.overwrite)
-    introduce(G, sources)
-    entries = (entry for source in sources for entry in source.entries)
-    answers = translate(G, entries, args.out, batch=args.batch)
-    everything = list(progress(answers, total=sum(source.count for source in sources)))
+    check_options(args, G.spec)
+    sources = open_sources(args.inputs, reader(args, G))
+    check_sources(args, sources, G.spec)
+    how = ways(args, G, sources)
+    result.claim(args.out, [*args.inputs, *filter(None, (args.instances, args.targets))], overwrite=args.overwrite)
+    introduce(how, sources)
+    total = sum(source.count for source in sources)
+    answers = translate(how, (entry for source in sources for entry in source.entries), args.out)
+    everything = list(progress(answers, total=total, done="translated", unit="pictures"))
     done = [one for one in everything if isinstance(one, Done)]
     bad = [one for one in everything if isinstance(one, Bad)]
-    facts = describe(args, G, done, bad)
+    facts = describe(args, how, done, bad)
     gallery.write(args.out, [row(one) for one in done], title(args.checkpoint), facts)
     result.write_json(args.out, {"complete": True, **facts, **summary(done, bad)})
-    return report(args, G, done, bad)
+    return report(args, how, done, bad)
 
 
-def introduce(G: Generator, sources: Sequence[Source]) -> None:
+def reader(args: argparse.Namespace, G: Generator) -> Reader:
+    """How files and shards are read."""
+    reverse = G.spec.reverse if args.reverse is None else args.reverse
+    shard_size = args.size or (G.spec.crop if G.spec.resized else 0)  # shards as validation had them
+    folders = {"instances": args.instances, "y": args.targets}
+    found = {member: beside(member, folder) for member, folder in folders.items() if folder}
+    return Reader(G.spec, args.pairs, args.size, shard_size, reverse, found)
+
+
+def ways(args: argparse.Namespace, G: Generator, sources: Sequence[Source]) -> How:
+    """How pictures are made, as it was asked for.
+
+    Raises:
+        ValueError: features are needed and no clusters are there, or tiles do not fit the generator.
+    """
+    tell = teller(args, G, sources)
+    try:
+        return How(G, args.batch, tell, sides(args.tile) if args.tile else None)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from error
+
+
+def teller(args: argparse.Namespace, G: Generator, sources: Sequence[Source]) -> Teller | None:
+    """Who tells G the features, where it was trained with them."""
+    if not G.spec.encoder:
+        return None
+    how = features_of(args, sources)
+    chosen = how != "real" or args.edit
+    centres = features.read(args.checkpoint.parent, G.spec.encoder.channels[1]) if chosen else {}
+    return Teller(G, centres, how, G.inference.seed, dict(args.edit))
+
+
+def introduce(how: How, sources: Sequence[Source]) -> None:
     """Print what is about to be done."""
     passed_over = sum(source.passed_over for source in sources)
     if passed_over:
-        files = "file that is no picture" if passed_over == 1 else "files that are no pictures"
+        what = "label map" if how.generator.spec.view.classes else "picture"
+        files = f"file that is no {what}" if passed_over == 1 else f"files that are no {what}s"
         print(f"passed over {passed_over} {files} by name")
-    print(f"{many(sum(source.count for source in sources))}, {mode(G)}, on {G.device}", flush=True)
+    pictures = many(sum(source.count for source in sources))
+    print(f"{pictures}, {mode(how.generator)}, on {how.generator.device}", flush=True)
 
 
 def mode(G: Generator) -> str:
@@ -148,31 +138,6 @@ def _measured(G: Generator) -> bool:
     return not known or any(bool((values != start).any()) for values, start in known)
 
 
-def check(args: argparse.Namespace, sources: Sequence[Source], channels: tuple[int, int]) -> None:
-    """Raises:
-    ValueError: options do not go with what was given.
-    """
-    if not {1, 3}.issuperset(channels):
-        raise ValueError(f"{args.checkpoint}: makes {channels[0]} -> {channels[1]} channels; pictures have 1 or 3")
-    if args.reverse and not any(source.shards for source in sources):
-        raise ValueError("--reverse: is for shard sets; say with --pairs left or right which half is the input")
-    if args.pairs and all(source.shards for source in sources):
-        raise ValueError("--pairs: is for picture files; a shard set knows its sides, leave --pairs out")
-
-
-def progress(items: Iterable[Done | Bad], *, total: int) -> Iterator[Done | Bad]:
-    """Pass the items on; on stderr a bar, or where that is no terminal a line now and then."""
-    if sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc="translated", unit=" pictures")
-        return
-    said_s = time.monotonic()
-    for count, item in enumerate(items, start=1):
-        yield item
-        if time.monotonic() - said_s >= QUIET_S and count < total:
-            print(f"translated {count} of {total} pictures", file=sys.stderr, flush=True)
-            said_s = time.monotonic()
-
-
 def row(one: Done) -> gallery.Row:
     """A translation as the page shows it."""
     links = [f"{kind}/{one.name}.png" for kind in KINDS]
@@ -187,14 +152,17 @@ def title(checkpoint: Path) -> str:
     return folder.name
 
 
-def describe(args: argparse.Namespace, G: Generator, done: Sequence[Done], bad: Sequence[Bad]) -> dict[str, str]:
+def describe(args: argparse.Namespace, how: How, done: Sequence[Done], bad: Sequence[Bad]) -> dict[str, str]:
     """The head line of the page."""
     rated = [one.l1 for one in done if one.l1 is not None]
+    tiles = f"of {in_words(args.tile)}, at least {how.overlap} pixels in common" if how.tile else ""
     facts = {
         "pictures": f"{len(done):,}" + (f" ({len(bad):,} could not be read)" if bad else ""),
         "mean L1": f"{sum(rated) / len(rated):.4f}" if rated else "",
-        "inference": mode(G),
-        "size": f"resized to {args.size}x{args.size}" if args.size else "",
+        "inference": mode(how.generator),
+        "features": how.tell.describe() if isinstance(how.tell, Teller) else "",
+        "size": f"resized to {in_words(args.size)}" if args.size else "",
+        "tiles": tiles,
         "checkpoint": str(args.checkpoint.parent),
     }
     return {name: value for name, value in facts.items() if value}
@@ -210,22 +178,35 @@ def summary(done: Sequence[Done], bad: Sequence[Bad]) -> dict[str, Any]:
     }
 
 
-def report(args: argparse.Namespace, G: Generator, done: Sequence[Done], bad: Sequence[Bad]) -> int:
+def report(args: argparse.Namespace, how: How, done: Sequence[Done], bad: Sequence[Bad]) -> int:
     """Say what was done; the exit code."""
     for one in bad[:BAD_SHOWN]:
         print(f"{one.source}: {one.reason}", file=sys.stderr)
     if len(bad) > BAD_SHOWN:
         print(f"... and {len(bad) - BAD_SHOWN} more, see {args.out / result.FILE}", file=sys.stderr)
+    in_vain = isinstance(how.tell, Teller) and doubts(how.tell)
     if done:
         print(sizes(done))
-    others = [one for one in done if one.size != (G.spec.crop, G.spec.crop)]
-    if others and not args.size:
-        print(f"trained on {G.spec.crop}x{G.spec.crop} pixels; --size {G.spec.crop} resizes to that first")
+    spec = how.generator.spec
+    if any(one.size != spec.size for one in done) and not args.size:
+        hint = f"{spec.size[0]}" if isinstance(spec.crop, int) else "x".join(map(str, spec.size))
+        print(f"trained on {in_words(spec.crop)} pixels; --size {hint} resizes to that first")
     rated = [one.l1 for one in done if one.l1 is not None]
     if rated:
         print(f"mean L1 {sum(rated) / len(rated):.4f} in units of [0, 1] over {len(rated)} with a target")
     print(f"translated {len(done)} of {len(done) + len(bad)}: {args.out / gallery.PAGE}", flush=True)
-    return 2 if bad else 0
+    return 2 if bad or in_vain else 0
+
+
+def doubts(tell: Teller) -> bool:
+    """Say which classes have no clusters, and which instances no picture has; whether there is one of these."""
+    if tell.unknown:
+        classes = ", ".join(map(str, sorted(tell.unknown)))
+        print(f"no clusters of class {classes}; the features of its instances are 0", file=sys.stderr)
+    in_vain = sorted(set(tell.edits) - tell.edited)
+    for instance in in_vain:
+        print(f"--edit {instance}={tell.edits[instance]}: no picture has this instance", file=sys.stderr)
+    return bool(in_vain)
 
 
 def fail(error: str) -> int:

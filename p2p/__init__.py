@@ -3,7 +3,7 @@
 p2p.load(run)                    a trained generator
 p2p.train(task, nets, batches)   the loop, for a task of one's own
 p2p.Engine(net)                  one optimiser with its network
-p2p.Pix2Pix()                    the task of the paper
+p2p.Pix2Pix(), p2p.Pix2PixHD()   the tasks of the papers
 """
 
 from importlib import import_module
@@ -17,8 +17,12 @@ _PUBLIC = {
     "Engine": "p2p.engine",
     "train": "p2p.loop",
     "Pix2Pix": "p2p.tasks",
+    "Pix2PixHD": "p2p.tasks",
     "UNet": "p2p.networks",
     "PatchGAN": "p2p.networks",
+    "ResNet": "p2p.networks",
+    "LocalEnhancer": "p2p.networks",
+    "MultiScale": "p2p.networks",
 }
 
 

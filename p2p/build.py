@@ -1,18 +1,23 @@
 """The one room where names meet objects: a config becomes a plan that is known to fit."""
 
 import torch
+from torch import nn
 
 from p2p import checks
 from p2p import config as conf
+from p2p.data.augment import sides
 from p2p.data.shardset import ShardSet
-from p2p.generator import Spec
+from p2p.data.views import View
 from p2p.plan import Plan
+from p2p.spec import Net, Spec
+from p2p.stages import stages
 from p2p.strict import checked
 from p2p.tasks import TASKS
+from p2p.tasks.pix2pix import Pix2Pix
 
 
 def plan(config: conf.Config, world: int, device: torch.device) -> Plan:
-    """Find every mistake that can be found before training.
+    """Find every mistake that can be found before training; the last stage, with those before it.
 
     Raises:
         ValueError: one line that names the setting or the file, the rule and the remedy.
@@ -23,20 +28,33 @@ def plan(config: conf.Config, world: int, device: torch.device) -> Plan:
     task = constructor(**checked(constructor, config.task.settings, "task"))
     train = ShardSet(config.data.train, config.data.reverse)
     val = ShardSet(config.data.val, config.data.reverse) if config.data.val else None
-    if val and val.channels != train.channels:
-        raise ValueError(f"data.val: {val.channels} channels of x and y, data.train has {train.channels}; pack alike")
-    networks = {name: _spec(config, name, c) for name, c in task.channels(*train.channels).items()}
-    with torch.device("meta"):
-        shapes = {name: spec.build(name) for name, spec in networks.items()}
-    made = Plan(config, world, task, train, val, networks, shapes)
-    checks.batch(made)
-    checks.engine(made, device)
-    checks.pixels(config.data, [s for s in (train, val) if s])
-    checks.networks(made)
+    checks.sets(train, val)
+    checks.task(task, train)
+    made: Plan | None = None
+    for stage in stages(config):
+        networks, shapes = _networks(stage.config, task, train)
+        made = Plan(stage.config, config, world, task, train, val, networks, shapes, stage.alone, made)
+        checks.batch(made)
+        checks.engine(made, device)
+        checks.pixels(stage.config.data, [s for s in (train, val) if s])
+        checks.networks(made)
+    if made is None:
+        raise ValueError("schedule.epochs: the run has no length; give more than 0")
+    checks.init_from(made.at(0))
     return made
 
 
-def _spec(config: conf.Config, name: str, channels: tuple[int, ...]) -> Spec:
-    part: conf.Part = getattr(config, name)
-    d = config.data
-    return Spec(part.name, part.settings, channels, d.crop, d.load > 0, d.reverse)
+def _networks(config: conf.Config, task: Pix2Pix, train: ShardSet) -> tuple[dict[str, Net], dict[str, nn.Module]]:
+    """What rebuilds G and D, and both without memory."""
+    d, index = config.data, train.index
+    view = View(index.classes, index.instances and d.boundaries)
+    x, y = train.channels
+    channels = task.channels(view.channels(x), y)
+    encoder = Net(config.E.name, config.E.settings, channels["E"]) if "E" in channels else None
+    resized = any(sides(d.load))
+    G = Spec(config.G.name, config.G.settings, channels["G"], d.crop, resized, d.reverse, view, encoder)
+    networks: dict[str, Net] = {"G": G}
+    if "D" in channels:
+        networks["D"] = Net(config.D.name, config.D.settings, channels["D"])
+    with torch.device("meta"):
+        return networks, {name: net.build(name) for name, net in networks.items()}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -74,6 +74,7 @@ def save(
 def _write(aside: Path, tensors: Mapping[str, Mapping[str, Tensor]], files: Mapping[str, bytes]) -> None:
     for name, values in tensors.items():
         save_file(dict(values), aside / f"{name}.safetensors")
+        (aside / f"{name}.safetensors").chmod(aside.stat().st_mode & 0o666)  # it is written for its owner only
     for name, content in files.items():
         (aside / name).write_bytes(content)
 
@@ -167,6 +168,33 @@ def read_tensors(path: Path, name: str, state: Mapping[str, Any]) -> dict[str, T
         return load_file(file)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file}: cannot be read ({error}); {_remedy(path)}") from error
+
+
+def resolve(path: Path) -> Path:
+    """A checkpoint: the folder itself, or the newest of a run.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    found = newest(path) if (path / "checkpoints").is_dir() else path
+    if found is None or not (found / STATE).is_file():
+        raise ValueError(f"{path}: holds no checkpoint; give a run folder, or a folder below its checkpoints/")
+    return found
+
+
+def shapes(path: Path, name: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights of one entry; only the head of its file is read.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    file = path / f"{name}.safetensors"
+    try:
+        with safe_open(file, "pt") as opened:
+            names = [n for n in opened.keys() if n.startswith("net/")]  # noqa: SIM118
+            return {n[4:]: tuple(opened.get_slice(n).get_shape()) for n in names}
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{file}: cannot be read ({error})") from error
 
 
 def _remedy(path: Path) -> str:

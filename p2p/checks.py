@@ -2,14 +2,70 @@
 
 from importlib.util import find_spec
 from math import lcm
+from pathlib import Path
 
 import torch
 
+from p2p import checkpoint
 from p2p import config as conf
+from p2p.data.augment import sides
 from p2p.data.shardset import ShardSet
 from p2p.exact import PARTS
+from p2p.networks.encoder import Encoder, Told
 from p2p.networks.norm import SyncNorm
+from p2p.networks.vgg import load_vgg, weights_file
 from p2p.plan import Plan
+from p2p.stages import taken_over
+from p2p.tasks.pix2pix import Pix2Pix
+
+
+def sets(train: ShardSet, val: ShardSet | None) -> None:
+    """Training and validation shards hold the same kind of pairs.
+
+    Raises:
+        ValueError: they do not.
+    """
+    for what in ("channels", "classes", "instances"):
+        ours, theirs = (getattr(s if what == "channels" else s.index, what) for s in (train, val or train))
+        if ours != theirs:
+            raise ValueError(f"data.val: {what} {theirs}, data.train has {ours}; pack both alike")
+
+
+def task(game: Pix2Pix, train: ShardSet) -> None:
+    """The task finds what it needs: instance maps, a VGG.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if game.features and not train.index.instances:
+        raise ValueError(f"task.features: {train.folder} has no instance maps; pack it with them, or use features=0")
+    if game.perceptual:
+        if train.channels[1] not in (1, 3):
+            raise ValueError(f"task.perceptual: VGG sees 1 or 3 channels, y has {train.channels[1]}; use perceptual=0")
+        load_vgg(game.vgg, game.vgg_input, weights_file(game.vgg, game.vgg_weights))
+
+
+def init_from(plan: Plan) -> None:
+    """What the first stage begins with fits its networks.
+
+    Raises:
+        ValueError: it does not, or is not there; names it.
+    """
+    given = plan.experiment.init_from
+    if not given:
+        return
+    folder = checkpoint.resolve(Path(given))
+    for name, net in plan.shapes.items():
+        if (folder / f"{name}.safetensors").is_file():
+            try:
+                taken_over(net, checkpoint.shapes(folder, name))
+            except ValueError as error:
+                raise ValueError(
+                    f"init_from: {folder} has another {name}: {error}; give a run of the same networks, or of those"
+                    " with one enhancer and one scale less"
+                ) from error
+        elif name == "G":
+            raise ValueError(f"init_from: {folder} has no G.safetensors; give a run, or a checkpoint of one")
 
 
 def batch(plan: Plan) -> None:
@@ -24,7 +80,7 @@ def batch(plan: Plan) -> None:
     if d.lanes % d.batch:
         raise ValueError(f"data.lanes: {d.lanes} is not a multiple of data.batch {d.batch}; use 0 to have one chosen")
     plan.order, plan.rate  # noqa: B018 - they check their own settings
-    if not plan.total:
+    if plan.total == plan.begin:
         raise ValueError(
             f"schedule.epochs: {plan.config.schedule.epochs} of {plan.order.size} pairs is no image; give more"
         )
@@ -93,13 +149,17 @@ def pixels(data: conf.Data, sets: list[ShardSet]) -> None:
     Raises:
         ValueError: it does not.
     """
-    if 0 < data.load < data.crop:
+    (load_h, load_w), (h, w) = sides(data.load), sides(data.crop)
+    if bool(load_h) != bool(load_w):
+        raise ValueError(f"data.load: [{load_h}, {load_w}] has one side only; give both, or 0 to not resize")
+    if load_h and (load_h < h or load_w < w):
         raise ValueError(f"data.load: {data.load} is less than data.crop {data.crop}; use at least {data.crop}, or 0")
     for shards in sets:
-        h, w = shards.index.smallest
-        if not data.load and min(h, w) < data.crop:
+        smallest = shards.index.smallest
+        if not load_h and (smallest[0] < h or smallest[1] < w):
             raise ValueError(
-                f"data.crop: {data.crop} does not fit pictures of {h}x{w} in {shards.folder}; use data.load"
+                f"data.crop: {data.crop} does not fit pictures of {smallest[0]}x{smallest[1]} in {shards.folder};"
+                " use data.load"
             )
 
 
@@ -110,9 +170,14 @@ def networks(plan: Plan) -> None:
         ValueError: it does not.
     """
     crop = plan.config.data.crop
-    for name, net in plan.shapes.items():
-        pictures = torch.empty(1, plan.networks[name].channels[0], crop, crop, device="meta")
+    G = plan.shapes["G"]
+    nets = {**plan.shapes, **({"G": G.G, "E": G.E} if isinstance(G, Told) else {})}
+    channels = {name: net.channels[0] for name, net in plan.networks.items()}
+    if plan.generator.encoder:
+        channels["E"] = plan.generator.encoder.channels[0]
+    for name, net in nets.items():
+        pictures = torch.empty(1, channels[name], *sides(crop), device="meta")
         try:
-            net.eval()(pictures)
+            (net.eval().maps if isinstance(net, Encoder) else net.eval())(pictures)
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{name}: does not take pictures of data.crop {crop} pixels ({error})") from error

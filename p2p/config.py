@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, TypeAdapter
 
-from p2p.strict import parse, set_value, settings, validated
+from p2p.strict import one_or_two, parse, set_value, settings, validated
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
+Size = Annotated[int | tuple[int, int], one_or_two(0)]
+Sides = Annotated[int | tuple[int, int], one_or_two(1)]
 Real = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -28,12 +30,14 @@ class Data:
     """Images per optimiser step over all ranks."""
     micro: Count = 0
     """Images per forward and backward on one rank; 0: all of the rank's share at once."""
-    load: Count = 286
-    """Resize to this side, pixels; equal to crop: no jitter; 0: do not resize."""
-    crop: Positive = 256
-    """Side of the random crop, pixels."""
+    load: Size = 286
+    """Resize to this side, or [height, width], pixels; equal to crop: no jitter; 0: do not resize."""
+    crop: Sides = 256
+    """Side, or [height, width], of the random crop, pixels."""
     mirror: bool = True
     """Mirror half of the pairs."""
+    boundaries: bool = True
+    """Where the shards have instance maps, x has their boundaries too."""
     reverse: bool = False
     """Train y -> x, where the shards say x -> y."""
     threads: Positive = 2
@@ -69,11 +73,13 @@ class Optimizer:
 class Schedule:
     """Length of the run, and the learning rate over it; see `p2p.schedule`."""
 
-    name: Literal["constant", "linear", "port"] = "constant"
+    name: Literal["constant", "linear", "port", "hd"] = "constant"
     epochs: Real = 200.0
     """Epochs at the full rate."""
     decay: Real = 0.0
     """Further epochs in which the rate falls to 0; none under `constant`."""
+    alone: Real = 0.0
+    """First epochs of these in which of G only the newest enhancer learns, and the encoder of features."""
 
 
 @settings
@@ -91,6 +97,8 @@ class Engine:
     precision: Literal["fp32", "bf16"] = "bf16"
     """bf16: autocast around the networks; losses and weights stay float32."""
     channels_last: bool = True
+    recompute: bool = False
+    """Forget activations inside G and compute them again for the backward: less memory, a third more time."""
     compile: bool = False
 
 
@@ -135,15 +143,23 @@ class Config:
     task: Part = Part(name="pix2pix")
     G: Part = Part(name="unet")
     D: Part = Part(name="patch")
+    E: Part = Part(name="instance")
+    """Encoder of instance features, where `task.features` asks for them."""
+    init_from: str = ""
+    """Run or checkpoint whose weights and Adam's moments this run begins with: of the same networks, or of those with
+    one enhancer less in G, and the same scales or less in D."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
+    coarse: tuple[Schedule, ...] = ()
+    """Schedules of G with fewer enhancers, and of D with fewer scales, at 1/2 (or 1/4 and 1/2, ...) of `data.load` and
+    `data.crop`, one after the other before `schedule`: first the global net, at last all enhancers but one."""
     engine: Engine = Engine()
     ema: Ema = Ema()
     inference: Inference = Inference()
     every: Every = Every()
 
 
-DEFAULTS = {"task": "pix2pix", "G": "unet", "D": "patch"}
+DEFAULTS = {"task": "pix2pix", "G": "unet", "D": "patch", "E": "instance"}
 """Sections that are a name and that name's own settings, written side by side in YAML; and the usual name."""
 
 

@@ -1,102 +1,72 @@
 """An engine: one optimiser with its network, however it is distributed."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.checkpoint import checkpoint
 
 from p2p import dist
 from p2p.adam import Adam
 from p2p.exact import FixedPoint
-from p2p.watch import Stopwatch
+from p2p.forward import Forward
 
 BUCKETS: dict[str, Any] = {"bucket_cap_mb_list": [1, 25]}
 """DDP's usual buckets, MB. It would cut them in the second call of its own forward, which is never called here; without
 them a network is one bucket, which waits for the end of the backward."""
 HAS_BUCKETS = "bucket_cap_mb_list" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.14
 
-Precision = Literal["fp32", "bf16"]
 Reduction = Literal["fast", "exact"]
 
 
-class Engine:
+class Engine(Forward):
     """A network that can be called, trained and stored; alone or, in a process group, under DDP.
 
+    Its weights that need no gradient are constants. Those of one part, that is of one list of beginnings of names in
+    `parts`, are a parameter group of Adam: they learn, and have learnt, together.
+
     Args:
-        net: moved to `device`, and kept as `engine.net`.
+        net: put into training mode.
         lr, betas: of Adam (Isola et al. 2017, section 3.3).
-        precision: bf16 wraps each forward in autocast; outputs, losses and weights stay float32.
-        channels_last: memory format of weights and inputs.
-        compile: run the forward through `torch.compile`.
-        recompute: forget activations and compute them again for the backward. With micro-batches the graphs of
-            several forwards wait for their turn, and would not fit otherwise.
+        parts: see above; what is in none is a group of its own.
         reduction: how gradients are summed over micro-batches and ranks. `exact`: in fixed point, so that the bits of
             the weights are the same for any number of ranks; see `p2p.exact`.
+        settings: see `Forward`.
     """
 
     def __init__(
         self,
         net: nn.Module,
         *,
-        device: torch.device | str = "cpu",
         lr: float = 2e-4,
         betas: tuple[float, float] = (0.5, 0.999),
-        precision: Precision = "fp32",
-        channels_last: bool = False,
-        compile: bool = False,
-        recompute: bool = False,
+        parts: Sequence[tuple[str, ...]] = (),
         reduction: Reduction = "fast",
+        **settings: Any,
     ) -> None:
-        self.device = torch.device(device)
-        self.format = torch.channels_last if channels_last else torch.contiguous_format
-        self.net = net.to(self.device).train()
-        self.parameters = dict(net.named_parameters())
-        self.base_lr, self.precision, self.recompute = lr, precision, recompute
-        self._forward: Any = torch.compile(self.net) if compile else self.net
+        super().__init__(net.train(), **settings)
+        self.parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        self.groups = grouped(list(self.parameters), parts)
+        self.resting: dict[str, Tensor] = {}
+        """Adam's moments of weights that do not learn now, as `state` has them."""
+        self.base_lr = lr
         self._distribute(lr, betas, reduction)
-        self.busy = Stopwatch(self.device)
         # The first layer's gradient is the last of a backward, and is there before the ranks wait for each other.
-        next(net.parameters()).register_post_accumulate_grad_hook(lambda p: self.busy.stop())
+        next(iter(self.parameters.values())).register_post_accumulate_grad_hook(lambda p: self.busy.stop())
 
     def _distribute(self, lr: float, betas: tuple[float, float], reduction: Reduction) -> None:
         """Make the optimiser, and whatever sums gradients over ranks."""
         self.net.to(memory_format=self.format)
         self.ordered = {name: in_memory_order(p, p).detach() for name, p in self.parameters.items()}
-        self.optimizer = Adam(self.ordered.values(), lr, betas)
-        for tensor in self.ordered.values():
-            dist.broadcast(tensor)
+        self.optimizer = Adam([{"params": [self.ordered[n] for n in names]} for names in self.groups], lr, betas)
+        for parameter in self.net.parameters():
+            dist.broadcast(in_memory_order(parameter, parameter).detach())
         self.exact = FixedPoint(self.parameters.values()) if reduction == "exact" else None
         self.ddp: Any = None
         if dist.joined() > 1 and not self.exact:
             self.ddp = DistributedDataParallel(self.net, **(BUCKETS if HAS_BUCKETS else {}))
-
-    def __call__(self, *args: Any) -> Tensor:
-        """Forward; the result is float32 (float64 for a float64 network)."""
-        args = tuple(self._placed(arg) for arg in args)
-        self.busy.start()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            if self.recompute and torch.is_grad_enabled():
-                out = checkpoint(self._forward, *args, use_reentrant=False, preserve_rng_state=False)
-            else:
-                out = self._forward(*args)
-        self.busy.stop()
-        return out.float() if out.dtype == torch.bfloat16 else out
-
-    def frozen(self, *args: Any) -> Tensor:
-        """Forward with the weights as constants: gradients reach the input only, so nothing is left in D by G's
-        turn, and nothing is reduced for it."""
-        learning = [p for p in self.net.parameters() if p.requires_grad]
-        for parameter in learning:
-            parameter.requires_grad_(False)
-        try:
-            return self(*args)
-        finally:
-            for parameter in learning:
-                parameter.requires_grad_(True)
 
     def backward(self, loss: Tensor, *, last: bool = True) -> None:
         """Add the gradients of `loss`, this rank's share of the loss of a step; with the `last` one before the step
@@ -149,7 +119,7 @@ class Engine:
             for name, parameter in self.parameters.items()
             for key, tensor in self.optimizer.state[self.ordered[name]].items()
         }
-        return weights | moments
+        return weights | moments | self.resting
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` returned.
@@ -162,14 +132,29 @@ class Engine:
             prefix = f"adam/{name}/"
             moments = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
             self.optimizer.state[self.ordered[name]] = {key: self._like(t, parameter) for key, t in moments.items()}
+        self.rest(state)
 
-    def _placed(self, arg: Any) -> Any:
-        return arg.contiguous(memory_format=self.format) if isinstance(arg, Tensor) and arg.ndim == 4 else arg
+    def rest(self, state: Mapping[str, Tensor]) -> None:
+        """Keep the moments in `state` of weights that do not learn now."""
+        still = {name for name, p in self.net.named_parameters() if not p.requires_grad}
+        self.resting = {n: t.cpu() for n, t in state.items() if n.startswith("adam/") and parameter_of(n) in still}
 
     def _like(self, tensor: Tensor, parameter: Tensor) -> Tensor:
         if not tensor.ndim:
             return tensor.to(self.device, copy=True)
         return in_memory_order(torch.empty_like(parameter).copy_(tensor), parameter).detach()
+
+
+def grouped(names: Sequence[str], parts: Sequence[tuple[str, ...]]) -> list[list[str]]:
+    """The names of each part that has any, and of none, in order."""
+    of = [next((at for at, part in enumerate(parts) if name.startswith(part)), -1) for name in names]
+    return [[name for name, at in zip(names, of, strict=True) if at == number] for number in sorted(set(of))]
+
+
+def parameter_of(name: str) -> str:
+    """Of `net/NAME` and `adam/NAME/KEY`: NAME."""
+    kind, _, rest = name.partition("/")
+    return rest if kind == "net" else rest.rpartition("/")[0]
 
 
 def in_memory_order(tensor: Tensor, parameter: Tensor) -> Tensor:

@@ -14,12 +14,13 @@ from p2p.generator import Generator
 def l1(generator: Generator, batches: Iterable[dict[str, Any]]) -> float:
     """Mean |y - G(x)| in units of [0, 1], over all pixels, channels and pairs of all ranks.
 
-    `batches` have `x` and `y` uint8 `[N,C,H,W]`. G is in its inference mode, so batch size and ranks change nothing.
+    `batches` are the reader's. Where G uses features they are those of y, so the figure tells how well y is kept. G is
+    in its inference mode, so batch size and ranks change nothing.
     """
     sums = torch.zeros(2, dtype=torch.float64, device=generator.device)
     for batch in batches:
         if len(batch["keys"]):
-            fake = generator(to_float(batch["x"].to(generator.device))).clamp(-1, 1)
+            fake = generator.of(batch).clamp(-1, 1)
             error = (fake - to_float(batch["y"].to(generator.device))).abs() / 2
             sums += torch.stack([error.double().sum(), torch.tensor(float(error.numel()), device=sums.device).double()])
     total, count = dist.total(sums).tolist()

@@ -1,8 +1,9 @@
 """A trained G on its own: weights, what shapes it, and how it is to be used, in one safetensors file."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,47 +17,14 @@ from torch import Tensor, nn
 
 from p2p.checkpoint import newest
 from p2p.config import Inference
-from p2p.data.views import pixels, to_float, to_uint8
+from p2p.data.views import View, pixels, to_float, to_uint8
 from p2p.engine import load_strict
-from p2p.networks import NETWORKS
+from p2p.networks.encoder import Encoder, Told, pooled
 from p2p.networks.norm import GroupedBatchNorm, set_statistics
-from p2p.strict import checked, validated
+from p2p.spec import Spec
+from p2p.strict import validated
 
 FILE = "generator.safetensors"
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What rebuilds a network, and what it was trained on."""
-
-    name: str
-    """Of the network, see `p2p.networks.NETWORKS`."""
-    settings: Mapping[str, Any]
-    """Keyword arguments of its constructor."""
-    channels: tuple[int, ...]
-    """In and, for a generator, out: of x and of y."""
-    crop: int
-    """Side of the pictures, pixels."""
-    resized: bool = False
-    """They were resized to this side or, with jitter, a little more; not cut out as they were."""
-    reverse: bool = False
-    """Trained y -> x, where the shards say x -> y."""
-
-    def build(self, where: str = "G") -> nn.Module:
-        """The network with its first weights; `where` it plays, G or D.
-
-        Raises:
-            ValueError: the name or a setting is unknown, or a value is none that the network takes.
-        """
-        networks = NETWORKS[where]
-        if self.name not in networks:
-            raise ValueError(f"{where}.name: no network '{self.name}'; there is {', '.join(networks)}")
-        network = networks[self.name]
-        settings = checked(network, dict(self.settings), where)
-        try:
-            return network(*self.channels, **settings)
-        except ValueError as error:
-            raise ValueError(f"{where}.{error}") from error
 
 
 class Generator:
@@ -76,31 +44,72 @@ class Generator:
         return next(self.net.parameters()).device
 
     @torch.inference_mode()
-    def __call__(self, x: Tensor) -> Tensor:
-        """`x` float `[N,C,H,W]` in [-1, 1], any H and W -> y `[N,C',H,W]` on the CPU or wherever G is.
+    def __call__(self, x: Tensor, features: Tensor | None = None) -> Tensor:
+        """`x` float `[N,C,H,W]` as the view has it, pictures in [-1, 1], any H and W; `features` `[N,F,H,W]` where G
+        was trained with an encoder -> y `[N,C',H,W]` on the CPU or wherever G is.
 
         Sides that are no multiple of what the network needs are padded by their last row and column, and y is cut
         back to H x W.
+
+        Raises:
+            ValueError: features are missing, or there are none to be used.
         """
+        if (features is None) == (self.encoder is not None):
+            raise ValueError("G was trained with features, and got none" if self.encoder else "G knows no features")
         H, W = x.shape[-2:]
-        padded = F.pad(x.to(self.device), (0, self.padded(W) - W, 0, self.padded(H) - H), mode="replicate")
+        seen = [x.to(self.device)] + ([features.to(self.device, x.dtype)] if features is not None else [])
+        G = self.net.G if isinstance(self.net, Told) else self.net
+        with self._evaluating():
+            return G(self._pad(torch.cat(seen, 1)), self.noise(len(x)))[..., :H, :W].float()
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """E, where G was trained with one."""
+        return self.net.E if isinstance(self.net, Told) else None
+
+    @torch.inference_mode()
+    def encode(self, y: Tensor, instances: Tensor) -> Tensor:
+        """The features of real pictures: `y` float `[N,C,H,W]` in [-1, 1], `instances` `[N,1,H,W]` -> `[N,F,H,W]`."""
+        assert self.encoder is not None
+        H, W = y.shape[-2:]
+        with self._evaluating():
+            maps = self.encoder.maps(self._pad(y.to(self.device)))[..., :H, :W]
+        return pooled(maps.float(), instances.to(self.device))
+
+    def of(self, batch: Mapping[str, Any]) -> Tensor:
+        """Translate a batch of the reader; features are those of its own y."""
+        seen = self.spec.view({name: v.to(self.device) for name, v in batch.items() if isinstance(v, Tensor)})
+        return self(seen["x"], self.encode(seen["y"], seen["instances"]) if self.encoder else None)
+
+    def picture(self, image: Image.Image) -> Image.Image:
+        """Translate one picture of any size and mode; transparent parts are taken for white.
+
+        Raises:
+            ValueError: G wants more than a picture: labels, instances or features.
+        """
+        if self.spec.view != View() or self.encoder:
+            raise ValueError("G wants label maps, instances or features; give them as tensors to G(x, features)")
+        upright = ImageOps.exif_transpose(image)
+        y = self(to_float(pixels(upright, self.spec.pictures[0])[None]))
+        return Image.fromarray(to_uint8(y)[0].permute(1, 2, 0).squeeze(-1).cpu().numpy())
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
         training = self.net.training
         set_statistics(self.net.eval(), self.inference.statistics)
         try:
-            return self.net(padded, self.noise(len(x)))[..., :H, :W].float()
+            yield
         finally:
             self.net.train(training)
 
-    def picture(self, image: Image.Image) -> Image.Image:
-        """Translate one picture of any size and mode; transparent parts are taken for white."""
-        upright = ImageOps.exif_transpose(image)
-        y = self(to_float(pixels(upright, self.spec.channels[0])[None]))
-        return Image.fromarray(to_uint8(y)[0].permute(1, 2, 0).squeeze(-1).cpu().numpy())
+    def _pad(self, x: Tensor) -> Tensor:
+        H, W = x.shape[-2:]
+        return F.pad(x, (0, self.padded(W) - W, 0, self.padded(H) - H), mode="replicate")
 
     def padded(self, side: int) -> int:
         """The side that the network gets for a picture of `side` pixels."""
         multiple = int(getattr(self.net, "size", 1))
-        return -(-side // multiple) * multiple
+        return max(-(-side // multiple) * multiple, int(getattr(self.net, "least", 1)))
 
     def noise(self, count: int) -> Tensor | None:
         """Keys of z: the same for every picture, so that a picture depends on nothing but itself and the seed."""
@@ -109,8 +118,8 @@ class Generator:
         return torch.full((count,), self.inference.seed, dtype=torch.int64, device=self.device)
 
     @torch.no_grad()
-    def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Measure the running averages of every norm over `batches` of x: the mean of the statistics that its
+    def calibrate(self, batches: Iterable[Mapping[str, Any]]) -> None:
+        """Measure the running averages of every norm over `batches` of the reader: the mean of the statistics that its
         groups have in training mode. Needed for `inference.statistics` "running"; changes no weight. `sync` norms
         have gathered theirs in training."""
         norms = [m for m in self.net.modules() if isinstance(m, GroupedBatchNorm)]
@@ -120,8 +129,10 @@ class Generator:
             module.measured = []
         training = self.net.training
         self.net.train()
-        for x in batches:
-            self.net(x.to(self.device), self.noise(len(x)))
+        for batch in batches:
+            seen = self.spec.view({name: v.to(self.device) for name, v in batch.items() if isinstance(v, Tensor)})
+            told = (seen["y"], seen["instances"]) if self.encoder else ()
+            self.net(seen["x"], self.noise(len(seen["x"])), *told)
         self.net.train(training)
         for module in norms:
             means, variances = zip(*module.measured or [], strict=True)
@@ -153,8 +164,8 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Generator:
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         spec = validated(Spec, about["spec"])
         inference = validated(Inference, about["inference"])
-        if len(spec.channels) != 2:
-            raise ValueError(f"spec.channels: {spec.channels} are not those of x and y")
+        if any(len(net.channels) != 2 for net in (spec, spec.encoder) if net):
+            raise ValueError(f"spec.channels: {spec.channels} are not those in and out")
         with torch.device("meta"):  # shapes alone, so that a header cannot ask for memory
             net = spec.build()
         load_strict(net, weights)

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from p2p.data.reader import noise_keys
-from p2p.data.views import to_float
+from p2p.data.views import View
 from p2p.engine import Engine
 from p2p.log import Meter
 
@@ -46,6 +47,8 @@ def train(
     images: int = 0,
     batch: int = 0,
     micro: int = 0,
+    view: Callable[[Mapping[str, Any]], dict[str, Any]] = View(),  # noqa: B008 - frozen
+    fixed: Mapping[str, Any] = MappingProxyType({}),
     rate: Callable[[float], float] = lambda images: 1.0,
     averaged: Callable[[], None] = lambda: None,
     log: Callable[[int, dict[str, float]], None] = lambda images, figures: None,
@@ -64,6 +67,8 @@ def train(
         images: images seen before.
         batch: images per step over all ranks; 0: what the first batch holds, on one rank.
         micro: images per forward and backward on this rank; 0: all.
+        view: what a batch means, on the device: floats of numbers.
+        fixed: networks that do not learn, beside `nets` for the task.
         rate: factor of the learning rate, of images seen.
         averaged: called after each step, for an average of weights.
         log: called with images seen and the means of losses and figures since the last time.
@@ -109,7 +114,7 @@ def train(
         waited += time.monotonic() - asked
         if share is None:
             raise ValueError(f"the batches ended after {images} of {total} images; give more, or a smaller total")
-        whole = prepare(share, images, device)
+        whole = view(prepare(share, images, device))
         batch = batch or len(whole["x"])
         meter.batch = batch
         parts = list(split(whole, micro or len(whole["x"])))
@@ -119,7 +124,7 @@ def train(
         for engine in nets.values():
             engine.set_lr(rate(images))
         measure = due(log_every, images, images + batch) or images + batch >= total
-        for turn in turn_by_turn([task.turns(part, nets) for part in parts]):
+        for turn in turn_by_turn([task.turns(part, {**nets, **fixed}) for part in parts]):
             for part, (player, losses, figures) in zip(parts, turn, strict=True):
                 weight = len(part["x"]) / batch
                 player.backward(sum(losses.values(), start=torch.zeros(())) * weight, last=part is parts[-1])
@@ -146,12 +151,11 @@ def turn_by_turn(games: Sequence[Iterator[Turn]]) -> Iterator[Iterator[Turn]]:
 
 
 def prepare(share: Mapping[str, Any], images: int, device: torch.device) -> dict[str, Any]:
-    """A batch on the device: pixels as float in [-1, 1], with keys of the noise and names of the samples."""
+    """A batch on the device, with keys of the noise and names of the samples."""
     n = len(share["x"])
     positions = list(range(images, images + n))
     batch = {"z": noise_keys(0, positions), "keys": [str(p) for p in positions], **share}
-    moved = {name: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for name, v in batch.items()}
-    return {name: to_float(v) if isinstance(v, Tensor) and v.dtype == torch.uint8 else v for name, v in moved.items()}
+    return {name: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for name, v in batch.items()}
 
 
 def split(batch: Mapping[str, Any], size: int) -> Iterator[dict[str, Any]]:

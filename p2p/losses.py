@@ -1,6 +1,6 @@
 """Losses are functions that return numbers; nothing here calls backward."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,6 +11,10 @@ from p2p.noise import uniform
 
 GANName = Literal["vanilla", "lsgan", "hinge", "wgan"]
 Logits = Callable[[Tensor], Tensor]
+Judged = list[list[Tensor]]
+"""What D answers, see `p2p.networks.patchgan`: for each scale its feature maps, and last the logits."""
+DEPTHS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)
+"""Weights of the perceptual loss, from the shallowest map to the deepest."""
 _INTERPOLATION = 0  # salt of the penalty's random numbers; dropout layers count from 1
 
 
@@ -35,6 +39,28 @@ GANS: dict[GANName, GAN] = {
     # Arjovsky et al. 2017; needs `gradient_penalty`.
     "wgan": GAN(lambda d: -d.mean(), lambda d: d.mean(), lambda d: -d.mean()),
 }
+
+
+def summed(loss: Logits, judged: Judged) -> Tensor:
+    """A GAN's loss over the logits of each scale, added up (Wang et al. 2018, equation 2)."""
+    return torch.stack([loss(maps[-1]) for maps in judged]).sum()
+
+
+def feature_matching(fake: Judged, real: Judged) -> Tensor:
+    """Mean |difference| of each of D's feature maps but the logits, over scales and layers (Wang et al. 2018,
+    equation 3), with the weights of the authors' code: 1 / scales x 4 / layers."""
+    scales = []
+    for ours, theirs in zip(fake, real, strict=True):
+        layers = [F.l1_loss(a, b.detach()) for a, b in zip(ours[:-1], theirs[:-1], strict=True)]
+        scales.append(torch.stack(layers).sum() * (4 / len(layers)))
+    return torch.stack(scales).sum() / len(scales)
+
+
+def perceptual(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Mean |difference| of the five feature maps of `p2p.networks.vgg.VGG`, weighted (Johnson et al. 2016; the weights
+    are those of pix2pixHD's code)."""
+    pairs = zip(DEPTHS, fake, real, strict=True)
+    return torch.stack([weight * F.l1_loss(a, b.detach()) for weight, a, b in pairs]).sum()
 
 
 def gradient_penalty(D: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, z: Tensor) -> Tensor:

@@ -1,22 +1,24 @@
-"""Pictures for a generator: files, folders and shard sets, one at a time, as uint8 input and target."""
+"""Pictures for a generator: files, folders and shard sets, one at a time, with what belongs to each by name."""
 
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from PIL import Image, ImageOps
-from torch import Tensor
-
-from p2p.data.augment import Augment
-from p2p.data.encoded import EXTENSIONS, decode, walk
+from p2p.data.encoded import EXTENSIONS, walk
 from p2p.data.format import INDEX
 from p2p.data.shardset import ShardSet
-from p2p.data.views import pixels
+from p2p.members import CALLED, Beside, Reader, Sample, wants_instances
+from p2p.spec import Spec
 
-Sides = tuple[Tensor, Tensor | None]
-"""Input and, where it is known, target: uint8 `[C,H,W]` of one size."""
+CITYSCAPES = re.compile(r"_(?:gt(?:Fine|Coarse)_(label(?:Train)?Ids|instance(?:Train)?Ids|color)|(leftImg8bit))\Z")
+"""What Cityscapes puts behind the name of a scene."""
+PHOTOS = frozenset(["color", "leftImg8bit"])
+KINDS = {"labels": frozenset(["labelIds"]), "instances": frozenset(["instanceIds"]), "y": PHOTOS}
+"""Cityscapes' files that are taken from a folder of these; a folder of pictures is taken whole."""
 
 
 class Entry(NamedTuple):
@@ -24,81 +26,10 @@ class Entry(NamedTuple):
 
     source: str
     """For the reader of an error; a shard's sample says more when it fails."""
-    read: Callable[[], tuple[str, Tensor, Tensor | None]]
-    """-> its name, a path with slashes that nobody has checked, and its sides.
-
-    Raises:
+    read: Callable[[], Sample]
+    """Raises:
         ValueError: it cannot be; says why.
     """
-
-
-@dataclass(frozen=True)
-class Reader:
-    """How bytes become sides.
-
-    Args:
-        channels: of input and target, each 1 or 3; a file is brought to them, a shard set has them.
-        pairs: which half of a file is the input; empty: the file is the input, and there is no target.
-        size: side in pixels that the sides of a file are resized to; 0: as they are.
-        shard_size: the same for those of a shard set.
-        reverse: a shard set's y is the input.
-    """
-
-    channels: tuple[int, int]
-    pairs: Literal["", "left", "right"] = ""
-    size: int = 0
-    shard_size: int = 0
-    reverse: bool = False
-
-    def file(self, path: Path, name: str) -> tuple[str, Tensor, Tensor | None]:
-        """See `Entry.read`."""
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ValueError(f"cannot be read ({error.strerror})") from error
-        return name, *resized(*self.sides(ImageOps.exif_transpose(decode(data))), self.size)
-
-    def sample(self, shards: ShardSet, prefix: str, at: tuple[int, int]) -> tuple[str, Tensor, Tensor]:
-        """See `Entry.read`; `at` is the shard and the number in it."""
-        key, x, y = shards.read(*at)
-        x, target = resized(x, y, self.shard_size)
-        assert target is not None
-        return prefix + key, x, target
-
-    def sides(self, image: Image.Image) -> Sides:
-        """Cut a decoded picture in two where it is a pair.
-
-        Raises:
-            ValueError: it has no two equal halves.
-        """
-        if not self.pairs:
-            return pixels(image, self.channels[0]), None
-        W, H = image.size
-        if W % 2:
-            raise ValueError(f"is {W} pixels wide, an odd number; --pairs needs two halves of one width")
-        halves = image.crop((0, 0, W // 2, H)), image.crop((W // 2, 0, W, H))
-        x, y = halves if self.pairs == "left" else halves[::-1]
-        return pixels(x, self.channels[0]), pixels(y, self.channels[1])
-
-
-def resized(x: Tensor, y: Tensor | None, size: int) -> Sides:
-    """Resize both sides to `size` x `size` pixels as validation does; 0: leave them.
-
-    Raises:
-        ValueError: they differ in size.
-    """
-    if y is not None and x.shape[1:] != y.shape[1:]:
-        raise ValueError(f"input and target are {measure(x)} and {measure(y)} pixels; they must be of one size")
-    if not size:
-        return x, y
-    resize = Augment(size, size, mirror=False, train=False)
-    x, target = resize(x, x[:0] if y is None else y, 0)
-    return x, None if y is None else target
-
-
-def measure(picture: Tensor) -> str:
-    """Width x height of `[...,H,W]`, as picture viewers say it."""
-    return f"{picture.shape[-1]}x{picture.shape[-2]}"
 
 
 @dataclass(frozen=True)
@@ -108,8 +39,10 @@ class Source:
     count: int
     entries: Iterator[Entry]
     passed_over: int = 0
-    """Files of a folder that do not look like pictures."""
+    """Files of a folder that by their names are something else."""
     shards: bool = False
+    files: Sequence[tuple[Path, str]] = ()
+    """With the key of each."""
 
 
 def open_sources(inputs: Sequence[Path], reader: Reader) -> list[Source]:
@@ -117,40 +50,102 @@ def open_sources(inputs: Sequence[Path], reader: Reader) -> list[Source]:
     folders, they begin with the folder's own name.
 
     Raises:
-        ValueError: something is missing, empty or damaged, or a shard set does not have the reader's channels.
+        ValueError: something is missing, empty or damaged, a shard set is not for this generator, or several inputs
+            would get the same file from beside them.
     """
     several = sum(path.is_dir() for path in inputs) > 1
-    return [_open(path, reader, f"{path.resolve().name}/" if several else "") for path in inputs]
+    sources = [_open(path, reader, f"{path.resolve().name}/" if several else "") for path in inputs]
+    first: dict[str, Path] = {}
+    for file, key in (one for source in sources for one in source.files if reader.beside):
+        if first.setdefault(key, file) != file:
+            what = " and ".join(CALLED[member] for member in reader.beside)
+            raise ValueError(f"{first[key]} and {file}: only one can be the input of {what} {key}; leave one out")
+    return sources
 
 
 def _open(path: Path, reader: Reader, prefix: str) -> Source:
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; give pictures, folders of them, or shard sets")
     if not path.is_dir():
-        return Source(1, iter([Entry(str(path), partial(reader.file, path, path.name))]))
+        return _files([path], path.parent, reader)
     return (_shards if (path / INDEX).is_file() else _folder)(path, reader, prefix)
 
 
 def _folder(path: Path, reader: Reader, prefix: str) -> Source:
-    found = sorted(file for file in walk(path) if file.is_file())
-    chosen = [file for file in found if file.suffix.lower() in EXTENSIONS]
+    labels = reader.spec.view.classes > 0
+    chosen, others = _listed(path, "labels" if labels else "x")
     if not chosen:
-        raise ValueError(f"{path}: no pictures here ({' '.join(EXTENSIONS)}); give another folder")
-    named = ((file, prefix + file.relative_to(path).as_posix()) for file in chosen)
-    entries = (Entry(str(file), partial(reader.file, file, name)) for file, name in named)
-    return Source(len(chosen), entries, len(found) - len(chosen))
+        what = "label maps" if labels else "pictures"
+        raise ValueError(f"{path}: no {what} here ({' '.join(EXTENSIONS)}); give another folder")
+    return _files(chosen, path, reader, prefix, others)
+
+
+def _files(files: Sequence[Path], folder: Path, reader: Reader, prefix: str = "", others: int = 0) -> Source:
+    keyed = [(file, key_of(file.relative_to(folder))) for file in files]
+    labels = reader.spec.view.classes > 0  # named as what is made of them, not as label maps
+    named = ((f, key, key + f.suffix if labels else f.relative_to(folder).as_posix()) for f, key in keyed)
+    entries = (Entry(str(file), partial(reader.file, file, prefix + name, key)) for file, key, name in named)
+    return Source(len(files), entries, others, files=keyed)
+
+
+def _listed(folder: Path, kind: str) -> tuple[list[Path], int]:
+    """The pictures below a folder that can be of a kind, sorted, and how many other files there are."""
+    found = sorted(file for file in walk(folder) if file.is_file())
+    chosen = [file for file in found if file.suffix.lower() in EXTENSIONS and _can_be(file, kind)]
+    return chosen, len(found) - len(chosen)
+
+
+def _can_be(file: Path, kind: str) -> bool:
+    match = CITYSCAPES.search(file.stem)
+    return match is None or kind not in KINDS or (match[1] or match[2]) in KINDS[kind]
+
+
+def key_of(path: Path) -> str:
+    """What a file is called, below its folder: without its extension, and without what Cityscapes puts before that;
+    with `_` for a dot, as in shard sets."""
+    return CITYSCAPES.sub("", os.path.splitext(path.as_posix())[0]).replace(".", "_")
+
+
+def beside(member: str, folder: Path) -> Beside:
+    """The files of a folder that are `instances` or `y` of inputs.
+
+    Raises:
+        ValueError: there are none.
+    """
+    files = _listed(folder, member)[0] if folder.is_dir() else []
+    if not files:
+        raise ValueError(f"{folder}: no {CALLED[member]}s here; give the folder that holds one for each input")
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        found.setdefault(key_of(file.relative_to(folder)), []).append(file)
+    return Beside(folder, found)
 
 
 def _shards(path: Path, reader: Reader, prefix: str) -> Source:
     shards = ShardSet(str(path), reader.reverse)
-    if shards.channels != reader.channels:
-        raise ValueError(
-            f"{path}: holds pairs of {_arrow(shards.channels)} channels, the generator makes "
-            f"{_arrow(reader.channels)}; give the set that it was trained for, or --reverse"
-        )
+    check_shards(shards, reader.spec)
     places = ((s, n) for s, count in enumerate(shards.counts) for n in range(count))
     entries = (Entry(str(path), partial(reader.sample, shards, prefix, place)) for place in places)
     return Source(sum(shards.counts), entries, shards=True)
+
+
+def check_shards(shards: ShardSet, spec: Spec) -> None:
+    """Raises:
+    ValueError: a shard set does not hold what the generator was trained on.
+    """
+    classes, known = shards.index.classes, spec.view.classes
+    if bool(classes) != bool(known):
+        holds, wants = ("label maps" if one else "pictures" for one in (classes, known))
+        raise ValueError(f"{shards.folder}: holds {holds}, the generator translates {wants}; give another set")
+    if shards.channels != spec.pictures:
+        raise ValueError(
+            f"{shards.folder}: holds pairs of {_arrow(shards.channels)} channels, the generator makes "
+            f"{_arrow(spec.pictures)}; give the set that it was trained for, or --reverse"
+        )
+    if classes > known:
+        raise ValueError(f"{shards.folder}: holds {classes} classes, the generator knows {known}; give another set")
+    if wants_instances(spec) and not shards.index.instances:
+        raise ValueError(f"{shards.folder}: holds no instance maps, the generator needs them; pack it with them")
 
 
 def _arrow(channels: tuple[int, int]) -> str:

@@ -11,13 +11,18 @@ from torch import nn
 
 from p2p import config as conf
 from p2p import schedule
-from p2p.data.augment import Augment
+from p2p.data.augment import Augment, sides
 from p2p.data.order import Order, Sequential, rank_slice
 from p2p.data.reader import Holes, Stream
 from p2p.data.shardset import ShardSet
+from p2p.data.views import View
 from p2p.engine import Engine
-from p2p.generator import Spec
+from p2p.forward import Forward
+from p2p.networks.blocks import set_recompute
 from p2p.networks.norm import GroupedBatchNorm
+from p2p.networks.vgg import load_vgg, weights_file
+from p2p.spec import Net, Spec
+from p2p.stages import learning, parts
 from p2p.tasks.pix2pix import Pix2Pix
 from p2p.zero import ZeRO
 
@@ -29,13 +34,21 @@ class Plan:
     """An experiment on a number of ranks, checked before any process group exists. See `p2p.build.plan`."""
 
     config: conf.Config
+    """Of this stage, as if it were all there is; see `p2p.stages`."""
+    experiment: conf.Config
+    """As the user gave it."""
     world: int
     task: Pix2Pix
     train: ShardSet
     val: ShardSet | None
-    networks: dict[str, Spec]
+    networks: dict[str, Net]
+    """G, which is a `Spec`, and D."""
     shapes: dict[str, nn.Module]
     """The networks without memory, on the meta device."""
+    alone: bool = False
+    """Of G only the newest enhancer learns, and the encoder."""
+    before: "Plan | None" = None
+    """The stage before, on the way from coarse to fine."""
 
     @cached_property
     def order(self) -> Order:
@@ -45,16 +58,60 @@ class Plan:
         return Order(self.train.counts, self.config.seed, lanes, data.block, data.window)
 
     @cached_property
+    def stage(self) -> int:
+        """Its number, from 0."""
+        return self.before.stage + 1 if self.before else 0
+
+    @property
+    def name(self) -> str:
+        """What to add to a line about it; nothing where there is no other."""
+        h, w = sides(self.config.data.crop)
+        alone = ", the newest enhancer alone" * self.alone
+        return (
+            f" (stage {self.stage}: {self.generator.name} G at {h}x{w}{alone})"
+            if self.before or self.alone or self.config != self.experiment
+            else ""
+        )
+
+    @property
+    def begin(self) -> int:
+        """Images seen when this stage begins."""
+        return self.before.total if self.before else 0
+
+    @property
+    def origin(self) -> int:
+        """Images seen when its schedule begins, which may be in the stage before."""
+        return self.before.origin if self.before and self.before.alone else self.begin
+
+    @cached_property
     def total(self) -> int:
-        """Images of the whole run: its epochs, rounded up to whole steps."""
-        epochs = self.config.schedule.epochs + self.config.schedule.decay
-        return ceil(round(epochs * self.order.size) / self.config.data.batch) * self.config.data.batch
+        """Images seen when it ends: its epochs, rounded up to whole steps."""
+        s, batch = self.config.schedule, self.config.data.batch
+        epochs = s.alone if self.alone else s.epochs + s.decay
+        return self.origin + ceil(round(epochs * self.order.size) / batch) * batch
+
+    def at(self, images: int) -> "Plan":
+        """The stage that goes on after `images` images; of its end and beyond, this one."""
+        return self.before.at(images) if self.before and images < self.begin else self
 
     @cached_property
     def rate(self) -> schedule.Factor:
         """Factor of the learning rate, of images seen."""
         s = self.config.schedule
-        return schedule.factor(s.name, s.epochs, s.decay, self.order.size)
+        of_stage = schedule.factor(s.name, s.epochs, s.decay, self.order.size)
+        return lambda images: of_stage(images - self.origin)
+
+    @property
+    def view(self) -> View:
+        """What x is made of."""
+        return self.generator.view
+
+    @property
+    def generator(self) -> Spec:
+        """What rebuilds G."""
+        spec = self.networks["G"]
+        assert isinstance(spec, Spec)
+        return spec
 
     @property
     def pinned(self) -> dict[str, Any]:
@@ -90,17 +147,23 @@ class Plan:
         c, shares = self.config, self.shares
         images = f"{min(shares)}" if min(shares) == max(shares) else f"{min(shares)} to {max(shares)}"
         micro = f" in micro-batches of {self.micro}" if self.micro else ""
-        nets = ", ".join(f"{k} {s.name} {_parameters(self.shapes[k]):,}" for k, s in self.networks.items())
         shards = f"{len(self.train.counts)} shard{'s' * (len(self.train.counts) > 1)}"
+        val = f"; validation {self.val.folder}: {sum(self.val.counts):,}" if self.val else "; no validation"
         return "\n".join(
             [
-                f"data    {self.train.folder}: {self.order.size:,} pairs in {shards}"
-                + (f"; validation {self.val.folder}: {sum(self.val.counts):,}" if self.val else "; no validation"),
-                f"nets    {nets} parameters, {c.engine.precision}, {self.engine}",
+                f"data    {self.train.folder}: {self.order.size:,} pairs in {shards}{val}",
+                *self._nets(),
+                f"engine  {c.engine.precision}, {self.engine}",
                 f"batch   {c.data.batch} = {self.world} rank{'s' * (self.world > 1)} x {images} images{micro}",
                 f"run     {self.total:,} images, {self.total // c.data.batch:,} steps",
             ]
         )
+
+    def _nets(self) -> list[str]:
+        """A line for each stage."""
+        nets = ", ".join(f"{k} {s.name} {_parameters(self.shapes[k]):,}" for k, s in self.networks.items())
+        earlier = self.before._nets() if self.before else []
+        return [*earlier, f"nets    {nets} parameters{self.name and f', to {self.total:,} images'}{self.name}"]
 
     @property
     def engine(self) -> str:
@@ -115,14 +178,14 @@ class Plan:
         """The training batches of one rank; `report` is told of unreadable samples."""
         d, seed = self.config.data, self.config.seed
         holes = Holes(int(d.max_bad * self.order.size), report)
-        augment = Augment(d.load, d.crop, d.mirror, seed=seed)
+        augment = Augment(d.load, d.crop, d.mirror, seed=seed, masks=self.view.masks)
         return Stream(self.train, self.order, augment, holes, d.batch, rank, world, seed, d.threads, self.unit)
 
     def validation(self, rank: int, world: int, batch: int, report: Callable[[str], None]) -> Stream:
         """The validation pairs of one rank, each once, in the order of the shards."""
         assert self.val is not None
         d = self.config.data
-        augment = Augment(d.load, d.crop, mirror=False, train=False)
+        augment = Augment(d.load, d.crop, mirror=False, train=False, masks=self.view.masks)
         holes = Holes(int(d.max_bad * sum(self.val.counts)), report)
         order = Sequential(self.val.counts)
         return Stream(self.val, order, augment, holes, batch, rank, world, threads=d.threads)
@@ -138,20 +201,36 @@ class Plan:
             if c.engine.name == "deepspeed"
             else Engine
         )
+        if self.alone:
+            for name, weight in nets["G"].named_parameters():
+                weight.requires_grad_(name.startswith(learning(nets["G"])))
+        if c.engine.recompute:
+            set_recompute(nets["G"])
         return {
             name: make(
                 net,
-                device=device,
                 lr=c.optimizer.lr,
                 betas=(c.optimizer.beta1, c.optimizer.beta2),
-                precision=c.engine.precision,
-                channels_last=c.engine.channels_last,
-                compile=c.engine.compile,
+                parts=parts(net),
                 recompute=name == "G" and 0 < self.micro < max(self.shares),
                 reduction=c.engine.reduction,
+                **self._called(device),
             )
             for name, net in nets.items()
         }
+
+    def fixed(self, device: torch.device) -> dict[str, Forward]:
+        """The networks of the task that do not learn."""
+        if not self.task.perceptual:
+            return {}
+        file = weights_file(self.task.vgg, self.task.vgg_weights)
+        return {"VGG": Forward(load_vgg(self.task.vgg, self.task.vgg_input, file), **self._called(device))}
+
+    def _called(self, device: torch.device) -> dict[str, Any]:
+        e = self.config.engine
+        return {
+            "device": device, "precision": e.precision, "channels_last": e.channels_last, "compile": e.compile,
+        }  # fmt: skip
 
 
 def _groups(net: nn.Module) -> list[int]:

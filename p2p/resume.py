@@ -25,7 +25,29 @@ def resumable(plan: Plan, folder: Path) -> dict[str, Any] | None:
                 f"{path}: was trained with {name} {state['order'].get(name)} of the order, now it is {value};"
                 " give the run's own settings, or another --run folder"
             )
+    stage, now = state.get("stage", 0), plan.at(state["images"]).stage
+    if stage not in (now, now - 1):
+        raise ValueError(
+            f"{path}: is of stage {stage}, but after {state['images']:,} images the settings are in stage {now};"
+            " give the run's own schedules, or another --run folder"
+        )
     return state
+
+
+def beginning(plan: Plan, folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint that `plan` begins or goes on with, and its state: the newest of the run, or what `init_from`
+    names; None where weights are new.
+
+    Raises:
+        ValueError: it is incomplete, or of another experiment.
+    """
+    state = resumable(plan, folder)
+    if state is not None:
+        return checkpoint.folder(folder, state["images"]), state
+    if not plan.experiment.init_from:
+        return None
+    path = checkpoint.resolve(Path(plan.experiment.init_from))
+    return path, checkpoint.read_state(path)
 
 
 def difference(run: Path, config: conf.Config) -> list[str]:

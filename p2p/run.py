@@ -13,12 +13,14 @@ from torchvision.utils import make_grid
 
 from p2p import __version__, checkpoint, dist, evaluate, status
 from p2p import config as conf
-from p2p.data.views import to_float, to_uint8
+from p2p.data.augment import sides
+from p2p.data.views import painted, to_uint8
 from p2p.generator import FILE, Generator
 from p2p.log import Journal, Log, NonFiniteError
 from p2p.loop import Chore, train
 from p2p.plan import Plan
-from p2p.resume import resumable
+from p2p.resume import beginning
+from p2p.stages import grown
 from p2p.watch import Watch
 
 PICTURES = 8
@@ -27,13 +29,16 @@ CALIBRATION_IMAGES = 256
 """Training images whose statistics become the running averages."""
 CONSTANT_PAIRS = 256
 """Validation pairs that the best constant picture is made of, at most."""
+CONSTANT_PIXELS = 2**26
+"""Of all of them together, at most."""
 
 
 class Run:
-    """A planned experiment, in a folder, on this rank.
+    """A stage of a planned experiment, in a folder, on this rank.
 
     Args:
-        plan: see `p2p.build.plan`.
+        plan: the stage, see `Plan.at`.
+        total: images of the whole experiment.
         folder: holds everything that the run writes; an earlier part of the run in it is gone on with.
         device: of this rank.
         journal: takes lines for the reader.
@@ -42,31 +47,32 @@ class Run:
         ValueError: the folder holds another experiment, or a damaged checkpoint.
     """
 
-    def __init__(self, plan: Plan, folder: Path, device: torch.device, journal: Journal) -> None:
-        self.plan, self.folder, self.device = plan, folder, device
+    def __init__(self, plan: Plan, folder: Path, device: torch.device, journal: Journal, total: int = 0) -> None:
+        self.plan, self.folder, self.device, self.total = plan, folder, device, total or plan.total
         self.say = journal.say if dist.main() else journal.note
         self.note, self.warn = journal.note, journal.say
         self.writer = checkpoint.Writer()
         self.watch = Watch(device, self.say)
-        self.nets = plan.engines(device)
+        self.nets, self.fixed = plan.engines(device), plan.fixed(device)
         self.ema = self._averaged()
         self.images = self.saved = self._resume()
         self.stream = plan.stream(dist.rank(), dist.world(), self.warn)
 
     def go(self, wish: Callable[[], int] = lambda: 0) -> int:
-        """Train to the end of the plan, or until any rank has a `wish` to stop.
+        """Train to the end of the stage, or until any rank has a `wish` to stop.
 
         Returns:
-            The wish that all ranks stopped for, after a checkpoint; 0 at the end of the plan.
+            The wish that all ranks stopped for, after a checkpoint; 0 at the end of the stage.
 
         Raises:
             NonFiniteError: a loss was not finite; the last checkpoint stays.
         """
         plan, every, batch = self.plan, self.plan.config.every, self.plan.config.data.batch
         total = self.images + -(-(plan.total - self.images) // batch) * batch  # whole steps from wherever it goes on
-        log = Log(self.folder, self.images, total, self.say) if dist.main() else None
+        whole = max(total, self.total)
+        log = Log(self.folder, self.images, whole, self.say) if dist.main() else None
         if log:
-            status.write(self.folder, "running", images=self.images, total=total, began=time.time())
+            status.write(self.folder, "running", images=self.images, total=whole, began=time.time())
         record = partial(self._record, log)
         chores = [Chore(every.save, self.save)]
         if plan.val:
@@ -86,6 +92,8 @@ class Run:
             images=self.images,
             batch=batch,
             micro=plan.micro,
+            view=plan.view,
+            fixed=self.fixed,
             rate=plan.rate,
             averaged=self._average,
             log=record,
@@ -99,7 +107,8 @@ class Run:
             self.save(seen)
         self.writer.finish()
         if log:
-            status.write(self.folder, "finished" if seen >= total else "stopped", images=seen)
+            if seen >= whole or seen < total:
+                status.write(self.folder, "finished" if seen >= whole else "stopped", images=seen)
             log.close()
         dist.barrier()  # nobody leaves before everything is written
         return asked[0] if seen < total else 0
@@ -107,12 +116,12 @@ class Run:
     def generator(self) -> Generator:
         """G as it would be stored now: averaged where there is an average, in the configured inference mode."""
         net = self.ema.module if self.ema else self.nets["G"].net
-        generator = Generator(net, self.plan.networks["G"], self.plan.config.inference)
+        generator = Generator(net, self.plan.generator, self.plan.config.inference)
         if generator.inference.statistics == "running":
             batch = self.plan.config.data.batch
             # Every rank measures the same images, so all have the same averages.
             steps = self.plan.stream(0, 1, self.warn).batches(0, -(-CALIBRATION_IMAGES // batch) * batch)
-            generator.calibrate(to_float(b["x"]) for b in steps)
+            generator.calibrate(steps)
         return generator
 
     def save(self, images: int) -> None:
@@ -132,12 +141,13 @@ class Run:
             tensors["ema"] = self.ema.state_dict()
         if dist.main():
             copies = {name: checkpoint.copied(state) for name, state in tensors.items()}
-            files = {"config.yaml": conf.dump(self.plan.config).encode(), FILE: generator.to_bytes()}
+            files = {"config.yaml": conf.dump(self.plan.experiment).encode(), FILE: generator.to_bytes()}
             self.writer.start(partial(self._write, images, copies, files))
         self.saved = images
 
     def _write(self, images: int, tensors: dict[str, dict[str, Tensor]], files: dict[str, bytes]) -> None:
-        state = {"p2p": __version__, "torch": torch.__version__, "order": self.plan.pinned}
+        versions = {"p2p": __version__, "torch": torch.__version__}
+        state = {**versions, "stage": self.plan.stage, "order": self.plan.pinned}
         path = checkpoint.save(self.folder, images, tensors, state, files)
         checkpoint.keep(self.folder, self.plan.config.every.keep)
         self.say(f"saved {path}")
@@ -151,15 +161,18 @@ class Run:
 
     def constant_l1(self) -> float:
         """See `p2p.evaluate.constant_l1`; of the first validation pairs."""
-        return evaluate.constant_l1(b["y"] for b in self._validation(0, 1, limit=CONSTANT_PAIRS))
+        h, w = sides(self.plan.config.data.crop)
+        limit = max(1, min(CONSTANT_PAIRS, CONSTANT_PIXELS // (h * w)))
+        return evaluate.constant_l1(b["y"] for b in self._validation(0, 1, limit=limit))
 
     def pictures(self, log: Log | None, images: int) -> None:
         """Show x, G(x) and y of the first validation pairs, a row each."""
         generator = self.generator()
         if log:
             batch = next(iter(self._validation(0, 1, limit=PICTURES)))
-            fake = to_uint8(generator(to_float(batch["x"]))).cpu()
-            rows = [rgb(v[i]) for i in range(len(fake)) for v in (batch["x"], fake, batch["y"])]
+            fake = to_uint8(generator.of(batch)).cpu()
+            x = painted(batch["x"]) if self.plan.view.classes else batch["x"]
+            rows = [rgb(v[i]) for i in range(len(fake)) for v in (x, fake, batch["y"])]
             log.picture(images, "x, G(x), y", make_grid(rows, nrow=3, padding=2, pad_value=255))
 
     def _validation(self, rank: int, world: int, limit: int = 0) -> Any:
@@ -197,20 +210,26 @@ class Run:
             self.ema.update_parameters(self.nets["G"].net)
 
     def _resume(self) -> int:
-        """Take over the newest checkpoint; returns the images seen, 0 where there is none."""
-        state = resumable(self.plan, self.folder)
-        if state is None:
+        """Take over the newest checkpoint, or that of the stage before, or what `init_from` names; returns the images
+        seen."""
+        found = beginning(self.plan, self.folder)
+        if found is None:
             return 0
-        path = checkpoint.folder(self.folder, state["images"])
+        path, state = found
+        ours = path.parents[1].resolve() == self.folder.resolve()
+        same = ours and state.get("stage", 0) == self.plan.stage
         for name, engine in self.nets.items():
+            if f"{name}.safetensors" not in state["files"] and not ours:
+                self.say(f"{path} has no {name}; its weights are new")
+                continue
             tensors = checkpoint.read_tensors(path, name, state)
             try:
-                engine.load(tensors)
+                engine.load(tensors if same else grown(engine.net, engine.state(), tensors))
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
-        if self.ema and "ema.safetensors" in state["files"]:  # else the average begins here
+        if self.ema and same and "ema.safetensors" in state["files"]:  # else the average begins here
             self.ema.load_state_dict(checkpoint.read_tensors(path, "ema", state))
-        return int(state["images"])
+        return int(state["images"]) if ours else 0
 
 
 def rgb(picture: Tensor) -> Tensor:

@@ -22,7 +22,13 @@ def port(epoch: float, full: float, decay: float) -> float:
     return 1 - max(0.0, e - full) / (decay + 1)
 
 
-SCHEDULES = {"constant": constant, "linear": linear, "port": port}
+def hd(epoch: float, full: float, decay: float) -> float:
+    """pix2pixHD's code, held for each epoch e = 1, 2, ...: 1 - max(0, e - full - 1) / decay."""
+    e = int(epoch) + 1
+    return 1 - max(0.0, e - full - 1) / decay if decay else 1.0
+
+
+SCHEDULES = {"constant": constant, "linear": linear, "port": port, "hd": hd}
 
 
 def factor(name: str, full: float, decay: float, epoch_images: int) -> Factor:

@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, dataclass_transform, get_type_hints
+from typing import Any, TypeVar, dataclass_transform, get_args, get_type_hints
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic.dataclasses import dataclass
 
 T = TypeVar("T")
@@ -34,6 +34,18 @@ def validated(schema: type[T], tree: dict[str, Any]) -> T:
         raise ValueError(f"holds a value that is neither text, number, list nor section ({error})") from error
     except ValidationError as error:
         raise ValueError(one_line(error, schema)) from error
+
+
+def one_or_two(least: int) -> BeforeValidator:
+    """For a type that is one whole number or a list of two, none less than `least`."""
+
+    def check(value: Any) -> Any:
+        numbers = value if isinstance(value, list | tuple) and len(value) == 2 else [value]
+        if not all(type(n) is int and least <= n < 2**31 for n in numbers):
+            raise ValueError(f"should be a whole number from {least} on, or two of them as [height, width]")
+        return tuple(numbers) if len(numbers) == 2 else value
+
+    return BeforeValidator(check)
 
 
 def checked(constructor: Callable[..., Any], given: dict[str, Any], where: str) -> dict[str, Any]:
@@ -119,11 +131,12 @@ def one_line(error: ValidationError, schema: Any, prefix: str = "") -> str:
         "; YAML reads no, off, yes and on as booleans, quotes keep the word" if isinstance(first["input"], bool) else ""
     )
     got = "" if isinstance(first["input"], dict) else f" (got {first['input']!r}{quote})"
-    return f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}{got}"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{name}: {said[0].lower()}{said[1:]}{got}"
 
 
 def _names(schema: Any, location: list[str]) -> list[str]:
     """Valid names at a place in the schema."""
     for step in location:
-        schema = get_type_hints(schema)[step]
+        schema = get_args(schema)[0] if step.isdecimal() else get_type_hints(schema)[step]
     return [f.name for f in fields(schema)] if is_dataclass(schema) else list(schema.model_fields)

@@ -41,7 +41,8 @@ class ZeRO(Engine):
 
         assert reduction == "fast"
         self.exact = self.ddp = None
-        self.optimizer = Adam(self.parameters.values(), lr, betas)
+        self.of = {name: at for at, names in enumerate(self.groups) for name in names}
+        self.optimizer = Adam([{"params": [self.parameters[n] for n in names]} for names in self.groups], lr, betas)
         config = settings(self.stage, self.offload)
         logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", message=".*all_gather_into_tensor", category=FutureWarning)
@@ -72,9 +73,9 @@ class ZeRO(Engine):
         weights = {f"net/{name}": tensor for name, tensor in self.net.state_dict().items()}
         moments: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
-            moments[f"adam/{name}/step"] = self._adam(parameter)["step"]
-            moments |= {f"adam/{name}/{key}": self._gathered(parameter, key) for key in MOMENTS}
-        return weights | moments
+            moments[f"adam/{name}/step"] = self._adam(name)["step"]
+            moments |= {f"adam/{name}/{key}": self._gathered(name, parameter, key) for key in MOMENTS}
+        return weights | moments | self.resting
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """As `Engine.load`."""
@@ -82,22 +83,22 @@ class ZeRO(Engine):
         if self.stage:
             self.zero.optimizer.refresh_fp32_params()
         for name, parameter in self.parameters.items():
-            adam = self._adam(parameter)
+            adam = self._adam(name)
             if f"adam/{name}/step" in state:
                 adam["step"].copy_(state[f"adam/{name}/step"])
                 for key in MOMENTS:
                     for mine, whole in self._fragment(parameter, adam[key], state[f"adam/{name}/{key}"]):
                         mine.copy_(whole)
+        self.rest(state)
 
-    def _adam(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        """Adam's state of the tensor that holds a parameter, or this rank's shard of it."""
-        return self.optimizer.moments(
-            self.zero.optimizer.single_partition_of_fp32_groups[0] if self.stage else parameter
-        )
+    def _adam(self, name: str) -> dict[str, Tensor]:
+        """Adam's state of the tensor that holds a parameter, or of this rank's shard of its group."""
+        shards = self.zero.optimizer.single_partition_of_fp32_groups if self.stage else []
+        return self.optimizer.moments(shards[self.of[name]] if self.stage else self.parameters[name])
 
-    def _gathered(self, parameter: nn.Parameter, key: str) -> Tensor:
+    def _gathered(self, name: str, parameter: nn.Parameter, key: str) -> Tensor:
         """A moment, put together from the shards."""
-        moments = self._adam(parameter)[key]
+        moments = self._adam(name)[key]
         if not self.stage:
             return moments
         whole = torch.zeros_like(parameter, memory_format=torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""The command line of the packer: three source forms, and what they have in common."""
+"""The command line of the packer: four source forms, and what they have in common."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from p2p.data.format import CLASSES
 from shards.sources import Settings
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
@@ -32,16 +33,18 @@ class Parser(argparse.ArgumentParser):
 def parse(argv: list[str] | None) -> Arguments:
     """Read argv; a mistake, and `--help`, end the program as argparse does."""
     parser = Parser(prog="p2p-pack", description="Pack picture pairs into tar shards.")
-    forms = parser.add_subparsers(dest="form", required=True, metavar="pairs|folders|photos")
+    forms = parser.add_subparsers(dest="form", required=True, metavar="pairs|folders|photos|labels")
     common = _common()
     _add_pairs(forms, common)
     _add_folders(forms, common)
     _add_photos(forms, common)
+    _add_labels(forms, common)
     args = parser.parse_args(argv)
     roots = tuple(getattr(args, name) for name in ("folder", "target") if hasattr(args, name))
     settings = Settings(
         form=args.form, layout=args.input, seed=args.seed, samples=0 if args.bytes else args.samples,
         bytes=args.bytes, val=args.val, size=args.size, sigma=getattr(args, "sigma", 0.0),
+        classes=getattr(args, "classes", 0), instances=getattr(args, "instances", False),
     )  # fmt: skip
     return Arguments(roots, args.out, args.processes, settings)
 
@@ -69,6 +72,15 @@ def _add_photos(forms: Any, common: argparse.ArgumentParser) -> None:
     form.set_defaults(input="two")
 
 
+def _add_labels(forms: Any, common: argparse.ArgumentParser) -> None:
+    form = forms.add_parser("labels", parents=[common], help="label maps, instance maps and photos")
+    form.add_argument("folder", type=Path, metavar="ROOT", help="holds train_label and so on, or Cityscapes")
+    form.add_argument("out", type=Path, metavar="OUT")
+    form.add_argument("--classes", type=_classes, required=True, metavar="N", help="ids are below N; 0: pictures")
+    form.add_argument("--no-instances", dest="instances", action="store_false", help="leave instance maps out")
+    form.set_defaults(input="two")
+
+
 def _common() -> argparse.ArgumentParser:
     common = Parser(add_help=False)
     common.add_argument("--seed", type=int, default=0, help="of the order (%(default)s)")
@@ -89,6 +101,12 @@ def _cpus() -> int:
 def _count(text: str) -> int:
     if not re.fullmatch(r"\d+", text):
         raise argparse.ArgumentTypeError(f"{text} is not a whole number; give for instance 200")
+    return int(text)
+
+
+def _classes(text: str) -> int:
+    if _count(text) > CLASSES:
+        raise argparse.ArgumentTypeError(f"there can be {CLASSES} at most")
     return int(text)
 
 

@@ -1,7 +1,9 @@
 """What lies in the source folders: the samples to check, and the files that cannot be one."""
 
 import os
+import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +12,30 @@ from shards.writer import tar_header
 
 SPLITS = ("train", "val", "test")
 NOT_LISTED = ("Thumbs.db", "desktop.ini")
+
+
+class Part(NamedTuple):
+    """A folder of the source, and what a sample takes from it."""
+
+    root: Path
+    missing: str = ""
+    """What is said of a sample that has no file here."""
+    stem: str = "(.+)"
+    """Pattern of a name without its extension; its group is the sample's key."""
+    skip: str = "(?!)"
+    """Pattern of whole names that belong to something else and are passed over."""
+    member: str = "ab.jpg"
+    """The longest member that a sample can have; a tar must have room for its name."""
+
+
+class Source(NamedTuple):
+    """Where the samples come from."""
+
+    sets: dict[str, tuple[Part, ...]]
+    """Folders by the set that they become below OUT; one without a name becomes OUT itself."""
+    instances: bool = False
+    notes: tuple[str, ...] = ()
+    """What a person should know of what is left out, one line each."""
 
 
 class File(NamedTuple):
@@ -25,7 +51,7 @@ class Sample(NamedTuple):
 
     key: str
     files: tuple[File, ...]
-    """One, or those of input and target."""
+    """One, or those of input and target, with the instance map between them."""
 
 
 class Bad(NamedTuple):
@@ -59,35 +85,36 @@ def _splits_of(root: Path) -> list[str]:
         raise ValueError(f"{root}: no such folder; give one that holds pictures")
     entries = [entry for entry in root.iterdir() if entry.name[0] != "." and entry.name not in NOT_LISTED]
     folders = {entry.name for entry in entries if entry.is_dir()}
-    if folders.isdisjoint(SPLITS) or any(_is_picture(entry.name) for entry in entries):
+    if folders.isdisjoint(SPLITS) or any(is_picture(entry.name) for entry in entries):
         return []
     if others := sorted(folders.difference(SPLITS)):
         raise ValueError(f"{root}: {others[0]} stands beside train, val, test; pack each by itself or move it")
     return [split for split in SPLITS if split in folders]
 
 
-def list_samples(roots: tuple[Path, ...]) -> Listing:
+def list_samples(parts: tuple[Part, ...]) -> Listing:
     """All samples below the folders, in the order of their keys, and what cannot be one.
 
-    Two folders are matched by key, that is by the relative path without extension.
+    Files of several folders are matched by key, that is by the relative path without extension.
     """
-    listed = [_list_folder(root) for root in roots]
+    listed = [_list_folder(part) for part in parts]
     sides = [files for files, _ in listed]
-    bad = [one for _, unfit in listed for one in unfit]
-    common = set.intersection(*(set(files) for files in sides))
-    for files, other in zip(sides, ("target", "input"), strict=False):
-        alone = [file.name for key, file in files.items() if key not in common]
-        bad += [Bad(name, f"no partner in the {other} folder") for name in alone]
-    samples = [Sample(key, tuple(files[key] for files in sides)) for key in sorted(common)]
+    samples, bad = [], [one for _, unfit in listed for one in unfit]
+    for key in sorted(set().union(*sides)):
+        files = tuple(side[key] for side in sides if key in side)
+        if lacks := [part.missing for part, side in zip(parts, sides, strict=True) if key not in side]:
+            bad.append(Bad(files[0].name, ", ".join(lacks)))
+        else:
+            samples.append(Sample(key, files))
     return Listing(samples, sorted(bad))
 
 
-def _list_folder(root: Path) -> tuple[dict[str, File], list[Bad]]:
+def _list_folder(part: Part) -> tuple[dict[str, File], list[Bad]]:
     found: dict[str, File] = {}
     bad = []
-    for name in sorted(file.relative_to(root).as_posix() for file in walk(root) if file.name not in NOT_LISTED):
+    for name in sorted(_names(part)):
         try:
-            key, file = _key(name), _file(root, name)
+            key, file = _key(part, name), _file(part.root, name)
             if key in found:
                 raise ValueError(f"same key {key} as {found[key].name}")
             found[key] = file
@@ -96,15 +123,24 @@ def _list_folder(root: Path) -> tuple[dict[str, File], list[Bad]]:
     return found, bad
 
 
-def _is_picture(name: str) -> bool:
+def _names(part: Part) -> Iterator[str]:
+    for file in walk(part.root):
+        if file.name not in NOT_LISTED and not re.fullmatch(part.skip, file.name, re.DOTALL):
+            yield file.relative_to(part.root).as_posix()
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is taken for a picture, by its extension."""
     return name.lower().endswith(EXTENSIONS)
 
 
-def _key(name: str) -> str:
-    if not _is_picture(name):
+def _key(part: Part, name: str) -> str:
+    if not is_picture(name):
         raise ValueError(f"not a picture ({os.path.splitext(name)[1] or 'no extension'})")
-    key = os.path.splitext(name)[0].replace(".", "_")  # readers cut a member's name at the first dot
-    tar_header(f"{key}.ab.jpg", 0)
+    if not (match := re.fullmatch(part.stem, os.path.splitext(name)[0], re.DOTALL)):
+        raise ValueError("not a name that Cityscapes gives")
+    key = match[1].replace(".", "_")  # readers cut a member's name at the first dot
+    tar_header(f"{key}.{part.member}", 0)
     return key
 
 

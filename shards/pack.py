@@ -1,4 +1,4 @@
-"""Pack picture pairs into shards: `python -m shards.pack pairs|folders|photos ...`, see `--help`.
+"""Pack picture pairs into shards: `python -m shards.pack pairs|folders|photos|labels ...`, see `--help`.
 
 The same pictures and settings give the same bytes, whatever the number of processes. An interrupted run goes
 on with the same command. What cannot be packed is named on stderr and in `OUT/report.json`. Exit codes: 0 all
@@ -10,17 +10,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from p2p.data.encoded import EXTENSIONS
-from p2p.data.format import INDEX, Index, ShardInfo, check_shards, read_index
+from p2p.data.format import INDEX, Index, ShardInfo, read_index
 from shards.arguments import Arguments, parse
 from shards.edges import load_canny
-from shards.listing import Bad, Listing, Sample, find_splits, list_samples
-from shards.plan import PLAN, REPORT, Plan, cut, difference, fingerprint, load_plan
+from shards.jobs import Job, find_jobs, is_complete, read_report
+from shards.listing import Bad, Sample
+from shards.plan import PLAN, REPORT, Plan, cut, difference, load_plan
 from shards.sources import Good, Settings, check, members, side_size
 from shards.work import progress, workers
 from shards.writer import aside, finished_shard, write_shard
@@ -28,24 +26,6 @@ from shards.writer import aside, finished_shard, write_shard
 BAD_SHOWN = 20
 CHUNK = 16
 """Samples that a process takes at a time to check."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One or two folders that go to one OUT."""
-
-    roots: tuple[Path, ...]
-    out: Path
-    settings: Settings
-
-    @cached_property
-    def listing(self) -> Listing:
-        return list_samples(self.roots)
-
-    @property
-    def folders(self) -> list[Path]:
-        """Where its sets are."""
-        return [self.out / "train", self.out / "val"] if self.settings.val else [self.out]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -73,65 +53,6 @@ def pack(arguments: Arguments) -> int:
         for job, plan in zip(todo, plans, strict=True):
             write(pool, job, plan)
     return max(summarise(job, fresh=job in todo) for job in jobs)
-
-
-def find_jobs(arguments: Arguments) -> list[Job]:
-    """One job, or one for each of train, val and test.
-
-    Raises:
-        ValueError: the folders are missing or empty, or do not go with the options.
-    """
-    roots, out, settings = arguments.roots, arguments.out, arguments.settings
-    splits = find_splits(roots)
-    if splits and settings.val:
-        raise ValueError(f"{roots[0]}: is divided in {', '.join(splits)} already; leave --val out")
-    strangers = [name for name in _ours_or_visible(out) if splits and name not in splits]
-    if strangers:
-        raise ValueError(f"{out}: holds other files ({strangers[0]}); give a new or an empty folder")
-    for root in roots:
-        if out.resolve().is_relative_to(root.resolve()):
-            raise ValueError(f"{out}: lies in the source folder {root}; give a folder outside")
-    jobs = [Job(tuple(root / split for root in roots), out / split, settings) for split in splits or [""]]
-    for job in jobs:
-        if not any(job.listing):
-            raise ValueError(f"{job.roots[0]}: no pictures here ({' '.join(EXTENSIONS)}); give another folder")
-    return jobs
-
-
-def _ours_or_visible(out: Path) -> list[str]:
-    return sorted(path.name for path in out.glob("*") if path.name == PLAN or not path.name.startswith("."))
-
-
-def is_complete(job: Job) -> bool:
-    """Whether OUT holds all that this command would write.
-
-    Raises:
-        ValueError: it holds something else.
-    """
-    if job.out.exists() and not job.out.is_dir():
-        raise ValueError(f"{job.out}: is a file; give a folder")
-    held = _ours_or_visible(job.out)
-    if PLAN in held or not held:
-        return False
-    if not (job.out / REPORT).is_file():
-        raise ValueError(f"{job.out}: holds other files ({held[0]}); give a new or an empty folder")
-    if read_report(job.out).get("inputs") != fingerprint(job.settings, job.listing):
-        raise ValueError(f"{job.out}: is packed from other files or settings; give a new folder or delete this one")
-    for folder in job.folders:
-        check_shards(folder, read_index(folder))
-    return True
-
-
-def read_report(out: Path) -> dict[str, Any]:
-    """What an earlier run wrote of itself.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    try:
-        return dict(json.loads((out / REPORT).read_text()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{out / REPORT}: not usable ({error}); delete {out} and pack again") from error
 
 
 def make_plan(pool: Executor, job: Job) -> Plan:
@@ -222,6 +143,7 @@ def make_index(settings: Settings, samples: Sequence[tuple[Sample, Good]], shard
     return Index(
         settings.layout, settings.seed, (x, channels[-1]),
         (min(heights), min(widths)), (max(heights), max(widths)), tuple(shards),
+        settings.classes, settings.instances,
     )  # fmt: skip
 
 

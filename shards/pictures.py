@@ -18,7 +18,7 @@ class Picture(NamedTuple):
     """What a look at a file found; sizes are those of the upright picture, in pixels."""
 
     extension: str
-    """In the tar: jpg or png."""
+    """In the tar: jpg or png, or tif of an instance map."""
     channels: int
     height: int
     width: int
@@ -33,7 +33,7 @@ def look(image: Image.Image) -> Picture:
         ValueError: its mode cannot be brought to gray or RGB.
     """
     try:
-        converted = why_converted(image)
+        converted = why_converted(image, image.mode, ("L", "RGB"))
         packed = plain(image) if converted else image
     except Exception as error:  # PIL raises whatever an odd file makes it raise
         raise ValueError(f"cannot be converted ({first_line(error)})") from error
@@ -41,14 +41,14 @@ def look(image: Image.Image) -> Picture:
     return Picture(extension, len(packed.getbands()), packed.height, packed.width, converted)
 
 
-def why_converted(image: Image.Image) -> str:
-    """The reason why a picture's bytes cannot be kept; empty if they can."""
+def why_converted(image: Image.Image, mode: str, kept: tuple[str, ...]) -> str:
+    """The reason why the bytes of a picture cannot be kept; empty if they can, as with a mode of `kept`."""
     if image.format not in KEPT:
         return str(image.format)
     if "transparency" in image.info:
         return f"{image.format} with transparency"
-    if image.mode not in ("L", "RGB"):
-        return f"{image.format} of mode {image.mode}"
+    if mode not in kept:
+        return f"{image.format} of mode {mode}"
     if image.getexif().get(EXIF_ORIENTATION, 1) in range(2, 9):
         return "EXIF orientation"
     return ""

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,10 @@ def _by_name(listing: Listing) -> dict[str, Any]:
 def fingerprint(settings: Settings, listing: Listing) -> str:
     """Of the settings and of all names and sizes; not of times, so that a copy of the folder has the same."""
     names = [[key, [file[:2] for file in files]] for key, files in listing.samples]
-    return _digest(json.dumps([asdict(settings), names, listing.bad])).hex()
+    # a setting with a default is younger than some sets, which must be known again
+    unset = {one.name for one in fields(settings) if getattr(settings, one.name) == one.default}
+    stated = {name: value for name, value in asdict(settings).items() if name not in unset}
+    return _digest(json.dumps([stated, names, listing.bad])).hex()
 
 
 def _digest(text: str) -> bytes:

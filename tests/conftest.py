@@ -58,6 +58,50 @@ def small_tree(shards: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+CLASSES = 4
+"""Of the small label maps."""
+
+
+def write_maps(root: Path, phase: str, count: int, side: int = 32, first: int = 0) -> None:
+    """`count` triples in pix2pixHD's folders: labels in blocks, 16-bit instances of them (some ids of 32,768 and more),
+    and photos whose colours follow both."""
+    for kind in ("label", "inst", "img"):
+        (root / f"{phase}_{kind}").mkdir(parents=True)
+    colours = np.random.default_rng(1).integers(40, 216, (CLASSES, 3))
+    for i in range(first, first + count):
+        generator = np.random.default_rng(i)
+        label = generator.integers(0, CLASSES, (4, 4)).repeat(side // 4, 0).repeat(side // 4, 1)
+        other = generator.integers(0, 3, (2, 2)).repeat(side // 2, 0).repeat(side // 2, 1)
+        photo = colours[label] + 20 * other[..., None] - 20
+        Image.fromarray(label.astype(np.uint8)).save(root / f"{phase}_label" / f"{i:04d}.png")
+        Image.fromarray((label * 11_000 + other).astype(np.uint16)).save(root / f"{phase}_inst" / f"{i:04d}.png")
+        Image.fromarray(photo.astype(np.uint8)).save(root / f"{phase}_img" / f"{i:04d}.png")
+
+
+@pytest.fixture(scope="session")
+def label_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `shard_folder`, of label maps of 4 classes with instances. Do not change them."""
+    root = tmp_path_factory.mktemp("labels")
+    write_maps(root / "maps", "train", 24)
+    write_maps(root / "maps", "val", 6, first=100)
+    command = ["labels", str(root / "maps"), str(root / "set"), "--classes", str(CLASSES), "--samples", "7"]
+    assert pack.main(command) == 0
+    return root / "set"
+
+
+def hd_tree(shards: Path) -> dict[str, Any]:
+    """Settings of a small pix2pixHD: 12 images of the global net at 16 pixels, 12 of the enhancer alone at 32, 24 of
+    everything; with instance features, without VGG."""
+    return small_tree(shards) | {
+        "task": {"name": "pix2pixhd", "perceptual": 0.0, "features": 2},
+        "G": {"name": "local", "width": 4, "downs": 1, "blocks": 1, "local_blocks": 1, "bias": False},
+        "D": {"name": "multiscale", "scales": 2, "field": 16, "width": 4, "bias": False},
+        "E": {"width": 4, "downs": 1, "bias": False},
+        "coarse": [{"name": "linear", "epochs": 0.25, "decay": 0.25}],
+        "schedule": {"name": "linear", "epochs": 0.75, "decay": 0.75, "alone": 0.5},
+    }
+
+
 @pytest.fixture
 def config_file(tmp_path: Path, shard_folder: Path) -> Path:
     """A file with the settings of `small_tree`."""

@@ -1,13 +1,14 @@
 """Settings: one line for every mistake, and nothing is taken for what it is not."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from p2p import config as conf
-from p2p.networks import PatchGAN, UNet
+from p2p.networks import NETWORKS, PatchGAN, UNet
 from p2p.strict import checked
-from p2p.tasks import Pix2Pix
+from p2p.tasks import TASKS, Pix2Pix
 
 BASE = "data: {train: shards}\n"
 
@@ -50,7 +51,11 @@ def test_dump_is_read_back_as_the_same(tmp_path):
         (BASE, ["data.batch=4.5"], "data.batch: input should be a valid integer"),
         (BASE, ["data.batch=0"], "data.batch: input should be greater than or equal to 1 (got 0)"),
         (BASE, ["data.mirror=1"], "data.mirror: input should be a valid boolean (got 1)"),
-        (BASE, ["schedule.name=no"], "schedule.name: input should be 'constant', 'linear' or 'port' (got False; YAML"),
+        (
+            BASE,
+            ["schedule.name=no"],
+            "schedule.name: input should be 'constant', 'linear', 'port' or 'hd' (got False; YAML",
+        ),
         (BASE, ["data.batch"], "--set data.batch: write it as section.name=value"),
         (BASE, ["seed.x=1"], "seed"),
         ("seed: 1", [], "data: missing"),
@@ -102,10 +107,12 @@ def test_the_six_recipes_are_there():
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_loads_and_names_its_source(path):
     config = conf.load(path)
-    assert "1611.07004" in path.read_text()
-    checked(UNet, config.G.settings, "G")
-    checked(PatchGAN, config.D.settings, "D")
-    Pix2Pix(**checked(Pix2Pix, config.task.settings, "task"))
+    assert re.search(r"1611\.07004|1711\.11585", path.read_text())
+    for where in "GDE":
+        part = getattr(config, where)
+        checked(NETWORKS[where][part.name], part.settings, where)
+    task = TASKS[config.task.name]
+    task(**checked(task, config.task.settings, "task"))
 
 
 @pytest.mark.parametrize(

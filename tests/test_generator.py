@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 import p2p
 from launch.translate import main as translate
 from p2p.config import Inference
-from p2p.generator import FILE, Generator, Spec
+from p2p.generator import FILE, Generator
+from p2p.spec import Spec
 
 
 def make(channels=(3, 3), **settings):

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from p2p.losses import GANS, gradient_penalty
-from p2p.tasks import Pix2Pix
+from p2p.losses import GANS, feature_matching, gradient_penalty, perceptual, summed
+from p2p.tasks import Pix2Pix, Pix2PixHD
 
 LOGITS = torch.tensor([[-2.0, 0.0], [0.5, 3.0]])
 
@@ -75,7 +75,7 @@ class Recorder:
 
 
 def game(**settings):
-    G, D = Recorder(lambda x: x[:, :3] * 0.5), Recorder(lambda xy: xy.mean(1, keepdim=True))
+    G, D = Recorder(lambda x: x[:, :3] * 0.5), Recorder(lambda xy: [[xy, xy.mean(1, keepdim=True)]])
     batch = {"x": torch.rand(2, 3, 8, 8), "y": torch.rand(2, 3, 8, 8), "z": torch.tensor([1, 2])}
     turns = list(Pix2Pix(**settings).turns(batch, {"G": G, "D": D}))
     return [(("G" if who is G else "D"), losses) for who, losses, _ in turns], D, batch
@@ -99,7 +99,7 @@ def test_variants_of_the_paper(settings, players, losses, channels):
     assert set().union(*(named for _, named in turns)) == losses
     if channels:
         assert {args[0].shape[1] for args in D.given + D.given_frozen} == {channels}
-        assert Pix2Pix(**settings).channels(3, 3)["D"] == (channels,)
+        assert Pix2Pix(**settings).channels(3, 3)["D"] == (channels, 1)
     else:
         assert set(Pix2Pix(**settings).channels(3, 3)) == {"G"}
 
@@ -134,8 +134,90 @@ def test_lambda_and_the_halved_objective():
     assert turns[0][1]["D/real"].item() == pytest.approx(F.softplus(-logits).mean().item() / 2)
 
 
+def maps(*values):
+    """A scale of feature maps and logits, each of one value."""
+    return [torch.full((1, 2, 3, 3), float(value)) for value in values]
+
+
+def test_feature_matching_weighs_scales_and_layers():
+    """Of two scales with 2 and 4 layers below the logits: 1/2 x (4/2 x sum of differences + 4/4 x sum)."""
+    fake, real = [maps(1, 2, 9), maps(0, 0, 0, 5, 9)], [maps(0, 0, 0), maps(1, 1, 1, 1, 0)]
+    assert feature_matching(fake, real).item() == pytest.approx((2 * (1 + 2) + (1 + 1 + 1 + 4)) / 2)
+
+
+def test_feature_matching_leaves_the_real_maps_alone():
+    real = [[m.requires_grad_() for m in maps(1, 2, 3)]]
+    fake = [[m.requires_grad_() for m in maps(0, 0, 0)]]
+    feature_matching(fake, real).backward()
+    assert all(m.grad is None for m in real[0])
+    assert fake[0][0].grad is not None
+    assert fake[0][2].grad is None  # the logits are no feature
+
+
+def test_the_perceptual_loss_weighs_deeper_maps_more():
+    assert perceptual(maps(1, 1, 1, 1, 1), maps(0, 0, 0, 0, 0)).item() == pytest.approx(
+        1 / 32 + 1 / 16 + 1 / 8 + 1 / 4 + 1
+    )
+    assert perceptual(maps(1, 0, 0, 0, 0), maps(0, 0, 0, 0, 0)).item() == pytest.approx(1 / 32)
+
+
+def test_a_gans_scales_are_added_up():
+    judged = [maps(0, 3), maps(0, 5)]
+    assert summed(GANS["lsgan"].fool, judged).item() == pytest.approx((3 - 1) ** 2 + (5 - 1) ** 2)
+
+
+def hd_game(**settings):
+    """Turns of pix2pixHD, with what its networks were given."""
+    G = Recorder(lambda x: x[:, :3] * 0.5)
+    D, vgg = Recorder(lambda xy: [[xy, xy.mean(1, keepdim=True)]] * 2), lambda y: [y] * 5
+    batch = {name: torch.rand(2, 3, 8, 8) for name in "xy"}
+    batch |= {"z": torch.tensor([1, 2]), "instances": torch.zeros(2, 1, 8, 8, dtype=torch.int32)}
+    task = Pix2PixHD(**settings)
+    turns = list(task.turns(batch, {"G": G, "D": D, "VGG": vgg}))
+    return [("G" if who is G else "D", losses) for who, losses, _ in turns], G, D, batch
+
+
+def test_pix2pixhd_moves_g_first_with_its_terms_and_weights():
+    (first, g), (second, d) = hd_game()[0]
+    assert (first, second) == ("G", "D")
+    assert g.keys() == {"G/gan", "G/matching", "G/perceptual"}
+    assert d.keys() == {"D/real", "D/fake"}
+    (_, none), _ = hd_game(perceptual=0.0, matching=0.0)[0]
+    assert none.keys() == {"G/gan"}
+
+
+def test_each_term_has_its_own_weight():
+    for name, loss in (
+        ("matching", "G/matching"),
+        ("perceptual", "G/perceptual"),
+        ("gan_weight", "G/gan"),
+        ("l1", "G/l1"),
+    ):
+        torch.manual_seed(1)
+        one = hd_game(**{name: 1.0})[0][0][1]
+        torch.manual_seed(1)
+        three = hd_game(**{name: 3.0})[0][0][1]
+        assert three[loss].item() == pytest.approx(3 * one[loss].item())
+        assert all(three[other].item() == pytest.approx(one[other].item()) for other in one if other != loss)
+
+
+def test_features_are_told_to_g_and_not_to_d():
+    _, G, D, batch = hd_game(features=3)
+    assert torch.equal(G.given[0][2], batch["y"])
+    assert torch.equal(G.given[0][3], batch["instances"])
+    assert Pix2PixHD(features=3).channels(36, 3) == {"G": (39, 3), "D": (39, 1), "E": (3, 3)}
+    assert {args[0].shape[1] for args in D.given + D.given_frozen} == {6}
+
+
 @pytest.mark.parametrize(
-    ("wrong", "says"), [({"l1": -1.0}, "negative"), ({"l1": 0.0, "gan_weight": 0.0}, "nothing is left")]
+    ("wrong", "says"),
+    [
+        ({"l1": -1.0}, "negative"),
+        ({"matching": -1.0}, "negative"),
+        ({"l1": 0.0, "gan_weight": 0.0}, "nothing is left"),
+        ({"gan_weight": 0.0, "matching": 1.0}, "gan_weight 0 leaves D out"),
+        ({"features": -1}, "no number of channels"),
+    ],
 )
 def test_weights_that_make_no_task_are_refused(wrong, says):
     with pytest.raises(ValueError, match=says):

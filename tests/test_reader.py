@@ -50,7 +50,8 @@ def test_pixels_are_those_of_the_source(shard_folder):
     seen = set()
     for shard, count in enumerate(shards.counts):
         for sample in range(count):
-            key, x, y = shards.read(shard, sample)
+            key, members = shards.read(shard, sample)
+            x, y = members["x"], members["y"]
             both = np.asarray(pair(int(key)))
             assert np.array_equal(x.permute(1, 2, 0), both[:, 32:])
             assert np.array_equal(y.permute(1, 2, 0), both[:, :32])
@@ -59,8 +60,8 @@ def test_pixels_are_those_of_the_source(shard_folder):
 
 
 def test_reverse_swaps_the_sides(shard_folder):
-    _, x, y = ShardSet(str(shard_folder / "train")).read(0, 0)
-    _, x2, y2 = ShardSet(str(shard_folder / "train"), reverse=True).read(0, 0)
+    x, y = ShardSet(str(shard_folder / "train")).read(0, 0)[1].values()
+    x2, y2 = (ShardSet(str(shard_folder / "train"), reverse=True).read(0, 0)[1][side] for side in "xy")
     assert torch.equal(x, y2)
     assert torch.equal(y, x2)
 
@@ -104,7 +105,7 @@ def test_both_sides_are_cut_and_mirrored_alike():
     x = coordinates(32)
     corners, flips = set(), 0
     for position in range(400):
-        a, b = augment(x, 255 - x, position)
+        a, b = augment({"x": x, "y": 255 - x}, position).values()
         assert torch.equal(a, 255 - b)
         row = a[0, 0].int()
         flips += int(row[0] > row[-1])
@@ -119,7 +120,7 @@ def test_jitter_is_pils_bicubic():
     both = pair(3, side=64)
     x = torch.from_numpy(np.asarray(both.crop((0, 0, 64, 64)))).permute(2, 0, 1)
     for side in (72, 40):
-        resized, _ = Augment(side, side, mirror=False)(x, x, 0)
+        resized = Augment(side, side, mirror=False)({"x": x}, 0)["x"]
         by_pil = np.asarray(both.crop((0, 0, 64, 64)).resize((side, side), Image.Resampling.BICUBIC), np.int16)
         error = np.abs(resized.permute(1, 2, 0).numpy().astype(np.int16) - by_pil)
         assert error.max() <= 2  # both round between the two passes
@@ -128,7 +129,7 @@ def test_jitter_is_pils_bicubic():
 
 def test_jitter_and_mirror_can_be_left_out():
     x = coordinates(32)
-    a, b = Augment(32, 32, mirror=False)(x, x, 7)
+    a, b = Augment(32, 32, mirror=False)({"x": x, "y": x}, 7).values()
     assert torch.equal(a, x)
     assert torch.equal(b, x)
 
@@ -136,14 +137,14 @@ def test_jitter_and_mirror_can_be_left_out():
 def test_validation_is_not_random():
     x = coordinates(32)
     augment = Augment(0, 24, mirror=True, train=False)
-    a, _ = augment(x, x, 1)
-    assert torch.equal(a, augment(x, x, 2)[0])
+    a = augment({"x": x}, 1)["x"]
+    assert torch.equal(a, augment({"x": x}, 2)["x"])
     assert torch.equal(a, x[:, 4:28, 4:28])
 
 
 def test_a_picture_smaller_than_the_crop_is_refused():
     with pytest.raises(ValueError, match="32x32 pixels, smaller than the crop of 40"):
-        Augment(0, 40, mirror=False)(coordinates(32), coordinates(32), 0)
+        Augment(0, 40, mirror=False)({"x": coordinates(32)}, 0)
 
 
 @pytest.mark.parametrize("where", ["first header", "picture", "padding", "last sample"])
@@ -293,7 +294,7 @@ def test_a_second_epoch_is_cut_otherwise(shard_folder):
 
 def test_the_mirror_does_not_know_the_corner():
     augment, x = Augment(0, 24, mirror=True, seed=5), coordinates(32)
-    both = [augment(x, x, p)[0] for p in range(600)]
+    both = [augment({"x": x}, p)["x"] for p in range(600)]
     flipped = np.array([int(a[0, 0, 0]) > int(a[0, 0, -1]) for a in both])
     top = np.array([int(a[1, 0, 0]) for a in both])
     left = np.array([int(a[0, 0].min()) for a in both])

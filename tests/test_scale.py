@@ -5,14 +5,21 @@ import torch
 import torch.distributed as td
 
 from p2p.engine import Engine
-from p2p.networks import PatchGAN, UNet
+from p2p.networks import LocalEnhancer, MultiScale, PatchGAN, ResNet, UNet
 from tests.bench import scale, scale_cluster
 from tests.bench import scale_model as model
 from tests.ranks import run_ranks
 from tests.test_engine import count_reductions
 from tests.test_house import ROOT
 
-NETS = {"U-Net 256": UNet, "PatchGAN 70": PatchGAN}
+NETS = {
+    "U-Net 256": UNet,
+    "PatchGAN 70": PatchGAN,
+    "pix2pixHD global G": lambda: ResNet(36),
+    "pix2pixHD local G": lambda: LocalEnhancer(36),
+    "pix2pixHD D, 2 scales": lambda: MultiScale(39),
+    "pix2pixHD D, 3 scales": lambda: MultiScale(39, scales=3),
+}
 
 
 def small():
@@ -39,7 +46,7 @@ def backwards():
     nets = {name: Engine(net) for name, net in small().items()}
     calls = count_reductions(nets)
     nets["G"].backward(nets["G"](torch.zeros(1, 3, 16, 16), None).mean())
-    nets["D"].backward(nets["D"](torch.zeros(1, 6, 32, 32)).mean())
+    nets["D"].backward(nets["D"](torch.zeros(1, 6, 32, 32))[0][-1].mean())
     return {name: sum(sizes) for name, sizes in calls.items()}
 
 

@@ -26,6 +26,15 @@ def test_the_ports_is_held_for_each_epoch():
     assert rates("port", 100, 100, [1999]) == pytest.approx([1 / 101])
 
 
+def test_pix2pixhds_is_full_for_an_epoch_more():
+    """Full in epochs 1 to 101, then 1/100 less in each; 1/100 in the last, the 200th."""
+    at = [0, 1000, 1009, 1010, 1500, 1990, 1999]
+    e = [1, 101, 101, 102, 151, 200, 200]
+    assert rates("hd", 100, 100, at) == pytest.approx([1 - max(0, k - 101) / 100 for k in e])
+    assert rates("hd", 100, 100, [1999]) == pytest.approx([1 / 100])
+    assert rates("hd", 2, 0, [0, 19]) == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("name", "full", "decay", "says"), [("constant", 1, 1, "schedule.decay"), ("linear", 0, 0, "no length")]
 )

@@ -26,7 +26,7 @@ from p2p.data.views import to_float
 from p2p.log import Journal
 from p2p.run import Run
 from shards import pack
-from tests.conftest import small_tree, write_pairs
+from tests.conftest import hd_tree, small_tree, write_pairs
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,14 +58,29 @@ def scalars(run):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, shard_folder):
     """A run of 48 images with a checkpoint every 8, its config file, and what it printed."""
-    root = tmp_path_factory.mktemp("finished")
+    return run_whole(tmp_path_factory.mktemp("finished"), small_tree(shard_folder))
+
+
+def run_whole(root, tree):
     config = root / "small.yaml"
-    config.write_text(json.dumps(small_tree(shard_folder)))
+    config.write_text(json.dumps(tree))
     done = subprocess.run(
         command(config, root / "run", "every.save=8", "every.keep=9"), cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return root / "run", config, done.stdout
+
+
+@pytest.fixture(scope="module")
+def finished_hd(tmp_path_factory, label_folder):
+    """The same of pix2pixHD, through all its stages."""
+    return run_whole(tmp_path_factory.mktemp("hd"), hd_tree(label_folder))
+
+
+@pytest.fixture(params=["pix2pix", "pix2pixhd"])
+def either(request):
+    """Both, one after the other."""
+    return request.getfixturevalue({"pix2pix": "finished", "pix2pixhd": "finished_hd"}[request.param])
 
 
 def test_says_what_it_does(finished):
@@ -95,22 +110,33 @@ def test_figures_are_written_as_json_lines_and_for_tensorboard(finished):
     assert board.Images("x, G(x), y")[0].width == 3 * 34 + 2
 
 
-def test_the_stored_generator_is_the_one_that_was_validated(finished, shard_folder):
+def test_the_stored_generator_is_the_one_that_was_validated(either):
     """Read as a user would, it has the L1 that the last line of the log says."""
-    run, config, _ = finished
+    run, config, _ = either
     generator = p2p.load(run)
     made = plan(conf.load(config), 1, torch.device("cpu"))
     errors = []
     for batch in made.validation(0, 1, 2, print).batches(0, 6):
-        fake = generator(to_float(batch["x"]))
+        fake = generator.of(batch)
         errors.append((fake - to_float(batch["y"])).abs().mean((1, 2, 3)) / 2)
     last = [line["val/L1"] for line in scalars(run) if "val/L1" in line][-1]
     assert torch.cat(errors).mean().item() == pytest.approx(last, rel=1e-5)
 
 
-@pytest.mark.parametrize("images", [8, 16])
-def test_a_resumed_run_ends_with_the_same_bits(finished, tmp_path, images):
-    run, config, _ = finished
+@pytest.mark.parametrize(
+    ("game", "images"),
+    [
+        ("finished", 8),
+        ("finished", 16),
+        ("finished_hd", 8),  # the global net
+        ("finished_hd", 12),  # at its end
+        ("finished_hd", 16),  # the enhancer alone
+        ("finished_hd", 24),  # at its end
+        ("finished_hd", 32),  # everything together
+    ],
+)
+def test_a_resumed_run_ends_with_the_same_bits(request, tmp_path, game, images):
+    run, config, _ = request.getfixturevalue(game)
     shutil.copytree(checkpoint.folder(run, images), checkpoint.folder(tmp_path, images))
     done = subprocess.run(command(config, tmp_path, "every.save=8"), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -120,8 +146,8 @@ def test_a_resumed_run_ends_with_the_same_bits(finished, tmp_path, images):
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_bits(finished, tmp_path):
-    run, config, _ = finished
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(either, tmp_path):
+    run, config, _ = either
     started = subprocess.Popen(command(config, tmp_path, "every.save=16"), cwd=ROOT, stdout=subprocess.DEVNULL)
     while not checkpoint.saved(tmp_path) or scalars(tmp_path)[-1]["images"] <= 16:  # a line beyond the checkpoint
         assert started.poll() is None, "ended before it was killed"
@@ -140,8 +166,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(finished, tmp_path):
     assert same == undisturbed
 
 
-def test_two_ranks_go_on_from_one_and_agree_to_rounding(finished, tmp_path):
-    run, config, _ = finished
+def test_two_ranks_go_on_from_one_and_agree_to_rounding(either, tmp_path):
+    run, config, _ = either
     shutil.copytree(checkpoint.folder(run, 16), checkpoint.folder(tmp_path, 16))
     done = subprocess.run(command(config, tmp_path, ranks=2), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -153,9 +179,9 @@ def test_two_ranks_go_on_from_one_and_agree_to_rounding(finished, tmp_path):
     assert scalars(tmp_path)[-1]["val/L1"] == pytest.approx(scalars(run)[-1]["val/L1"], rel=1e-3)
 
 
-def test_one_rank_goes_on_from_two_with_their_average(finished, tmp_path):
+def test_one_rank_goes_on_from_two_with_their_average(either, tmp_path):
     """Written on 2 ranks, read on 1: the weights, Adam's moments and the average of the weights."""
-    _, config, _ = finished
+    _, config, _ = either
     sets = ("ema.half_life=20", "every.save=16", "every.keep=9")
     alone = tmp_path / "alone"
     assert train(config, alone, *sets) == 0
@@ -185,8 +211,8 @@ def test_a_damaged_sample_on_one_of_two_ranks_is_said_once(shard_folder, config_
     assert "launch/train.py" not in done.stderr  # no traceback of ours
 
 
-def test_micro_batches_by_the_command_give_the_same_run(finished, tmp_path):
-    run, config, _ = finished
+def test_micro_batches_by_the_command_give_the_same_run(either, tmp_path):
+    run, config, _ = either
     assert train(config, tmp_path, "data.micro=2", "every.keep=9") == 0
     assert scalars(tmp_path)[-1]["val/L1"] == pytest.approx(scalars(run)[-1]["val/L1"], rel=1e-3)
     made = plan(conf.load(config, ["data.micro=2"]), 1, torch.device("cpu"))
@@ -205,15 +231,23 @@ def test_settings_reach_the_engines_and_the_stream(finished):
     assert (stream.augment.seed, stream.order.seed, stream.seed) == (5, 5, 5)
 
 
-def test_another_batch_on_the_way_ends_in_whole_steps(finished, tmp_path):
-    run, config, _ = finished
+@pytest.mark.parametrize(
+    ("game", "ends"),
+    [
+        ("finished", [56]),  # 8 + 3 x 16 >= 48
+        ("finished_hd", [24, 40, 72]),  # each stage, of 12, 12 and 24 images, in whole steps
+    ],
+)
+def test_another_batch_on_the_way_ends_in_whole_steps(request, tmp_path, game, ends):
+    run, config, _ = request.getfixturevalue(game)
     shutil.copytree(checkpoint.folder(run, 8), checkpoint.folder(tmp_path, 8))
-    assert train(config, tmp_path, "data.batch=16", "every.save=8") == 0
-    assert scalars(tmp_path)[-1]["images"] == 56  # 8 + 3 x 16 >= 48
+    assert train(config, tmp_path, "data.batch=16", "every.save=100", "every.keep=9") == 0
+    assert [int(p.name) for p in checkpoint.saved(tmp_path)] == [8, *ends]
+    assert scalars(tmp_path)[-1]["images"] == ends[-1]
 
 
-def test_a_finished_run_is_left_as_it_is(finished, capsys):
-    run, config, _ = finished
+def test_a_finished_run_is_left_as_it_is(either, capsys):
+    run, config, _ = either
 
     def times():
         kept = (p for p in run.rglob("*") if p.is_file() and p.parent.name != "logs" and p.name != status.FILE)
@@ -355,7 +389,7 @@ def refused(config, tmp_path, capsys, *overrides, run="run"):
         ("data.load=20", "data.load: 20 is less than data.crop 32"),
         ("data.crop=64", "data.load: 36 is less than data.crop 64"),
         ("task.gan=wgan", "D.norm: mixes images, which wgan's penalty forbids"),
-        ("task.l1=-1.0", "task: l1, gan_weight and penalty are weights"),
+        ("task.l1=-1.0", "task: l1, gan_weight, penalty, matching and perceptual are weights"),
         ("schedule.name=constant", "schedule.decay: 1.0 epochs, but schedule.name is constant"),
         ("data.bacth=3", "data.bacth: unknown setting; did you mean 'batch'?"),
         ("task.lambda=3", "task.lambda: unknown setting"),

@@ -24,8 +24,9 @@ from p2p.data.format import Index, read_index
 from p2p.data.shardset import ShardSet
 from p2p.data.views import to_float, to_uint8
 from p2p.evaluate import l1
-from p2p.generator import Generator, Spec, load
-from p2p.translate import Names
+from p2p.generator import Generator, load
+from p2p.names import Names
+from p2p.spec import Spec
 from shards import pack
 from shards.writer import write_shard
 
@@ -135,7 +136,7 @@ def test_any_size_is_padded_cropped_back_and_told(
 def test_size_resizes_as_validation_does(tmp_path: Path, G: Generator) -> None:
     x = opened(save(tmp_path / "in/a.png", noise(0, 50, 40)))
     assert translate(tmp_path, tmp_path / "in/a.png", "--size", 32) == 0
-    seen, _ = Augment(32, 32, mirror=False, train=False)(x, x, 0)
+    seen = Augment(32, 32, mirror=False, train=False)({"x": x}, 0)["x"]
     assert torch.equal(opened(tmp_path / "out/input/a.png"), seen)
     assert torch.equal(opened(tmp_path / "out/output/a.png"), expected(G, seen))
 
@@ -205,13 +206,14 @@ def shard_set(tmp_path: Path) -> Path:
 def test_a_shard_set_knows_its_sides(tmp_path: Path, G: Generator, shard_set: Path, reverse: bool) -> None:
     assert translate(tmp_path, shard_set, *["--reverse"][: int(reverse)]) == 0
     shards = ShardSet(str(shard_set), reverse)
-    samples = [shards.read(s, n) for s, count in enumerate(shards.counts) for n in range(count)]
-    for key, x, y in samples:
+    read = [shards.read(s, n) for s, count in enumerate(shards.counts) for n in range(count)]
+    samples = [(key, (members["x"], members["y"])) for key, members in read]
+    for key, (x, y) in samples:
         assert torch.equal(opened(tmp_path / f"out/input/{key}.png"), x)
         assert torch.equal(opened(tmp_path / f"out/target/{key}.png"), y)
         assert torch.equal(opened(tmp_path / f"out/output/{key}.png"), expected(G, x))
-    assert sorted(key for key, _, _ in samples) == [f"sub/{n}" for n in range(5)]
-    batch = {"x": torch.stack([s[1] for s in samples]), "y": torch.stack([s[2] for s in samples])}
+    assert sorted(key for key, _ in samples) == [f"sub/{n}" for n in range(5)]
+    batch = {name: torch.stack([sides[at] for _, sides in samples]) for at, name in enumerate("xy")}
     told = [row["l1"] for row in result(tmp_path / "out")["translated"]]
     assert np.mean(told) == pytest.approx(l1(G, [{**batch, "keys": samples}]), abs=1e-6)
 
@@ -221,10 +223,9 @@ def test_shards_are_taken_as_validation_took_them(tmp_path: Path, G: Generator, 
     spec = dataclasses.replace(G.spec, crop=24, resized=True, reverse=True)
     Generator(G.net, spec, G.inference).save(tmp_path / "generator.safetensors")
     assert translate(tmp_path, shard_set) == 0
-    _, x, _ = ShardSet(str(shard_set), reverse=True).read(0, 0)
+    key, members = ShardSet(str(shard_set), reverse=True).read(0, 0)
     assert opened(next((tmp_path / "out/input/sub").glob("*.png"))).shape == (3, 24, 24)
-    again, _ = Augment(24, 24, mirror=False, train=False)(x, x, 0)
-    key = ShardSet(str(shard_set)).read(0, 0)[0]
+    again = Augment(24, 24, mirror=False, train=False)({"x": members["x"]}, 0)["x"]
     assert torch.equal(opened(tmp_path / f"out/input/{key}.png"), again)
 
 
@@ -298,7 +299,7 @@ def test_running_statistics_must_have_been_measured(
     assert "none were measured" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
-    G.calibrate([to_float(torch.stack([x, x.flip(-1)]))])
+    G.calibrate([{"x": torch.stack([x, x.flip(-1)])}])
     G.save(tmp_path / "generator.safetensors")
     assert translate(tmp_path, *asked) == 0
     G.inference = Inference(statistics="running")

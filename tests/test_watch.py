@@ -29,7 +29,7 @@ class Squares:
     """A task of one turn."""
 
     def turns(self, batch, nets):
-        yield nets["D"], {"loss": nets["D"](batch["x"]).square().mean()}, {}
+        yield nets["D"], {"loss": nets["D"](batch["x"])[0][-1].square().mean()}, {}
 
 
 def paces():
@@ -89,11 +89,11 @@ def test_a_stopwatch_counts_what_lies_between_start_and_stop(monkeypatch):
 def test_the_norm_of_the_gradients_is_that_of_the_step():
     engine = Engine(PatchGAN(3, field=16, width=4))
     x = torch.rand(2, 3, 16, 16)
-    loss = engine(x).square().mean()
+    loss = engine(x)[0][-1].square().mean()
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(engine.parameters.values()))]).norm()
-    engine.backward(engine(x).square().mean())
+    engine.backward(engine(x)[0][-1].square().mean())
     assert torch.allclose(engine.step(measure=True), expected)
-    engine.backward(engine(x).square().mean())
+    engine.backward(engine(x)[0][-1].square().mean())
     assert engine.step() is None
 
 

@@ -9,6 +9,10 @@ A shard set is a folder:
 A sample is the run of tar bytes from its first header to the padding after its last member, so the CRC
 covers headers too. Its members are either one encoded picture with both sides (`KEY.ab.jpg`) or one for each
 side (`KEY.a.jpg`, `KEY.b.png`), and `KEY.json` with the name of the source file.
+
+A set of `classes` has label maps for x: `KEY.a.png` is 8-bit gray, each pixel the number of its class. A set with
+`instances` has `KEY.inst.png` beside, gray of 8 or 16 bits, or `KEY.inst.tif` of 32: each pixel the number of its
+instance, of which only equality means something.
 """
 
 import json
@@ -24,6 +28,8 @@ FORMAT = "p2p-shards"
 VERSION = 1
 INDEX = "index.json"
 HEADER_BYTES = 512
+CLASSES = 256
+"""Of a label map at most: its numbers are bytes."""
 
 ROW = np.dtype([("offset", "<u8"), ("size", "<u4"), ("crc", "<u4")])
 """One sample in a shard's .npy: first byte, number of bytes, CRC-32 of them."""
@@ -57,6 +63,10 @@ class Index:
     """Least height and least width of one side over all samples, pixels."""
     largest: tuple[int, int]
     shards: tuple[ShardInfo, ...] = field(default=())
+    classes: int = 0
+    """x is a label map with the numbers 0 to classes - 1; 0: x is a picture."""
+    instances: bool = False
+    """There is an instance map beside each pair."""
 
     @property
     def samples(self) -> int:
@@ -100,6 +110,12 @@ def _check_index(index: Index, samples: Any) -> None:
         raise ValueError("names a shard twice")
     if not {1, 3}.issuperset(index.channels):
         raise ValueError(f"says {index.channels} channels; a side has 1 or 3")
+    if not 0 <= index.classes <= CLASSES or (index.classes and (index.layout, index.channels[0]) != ("two", 1)):
+        raise ValueError(
+            f"says {index.classes} classes of a {index.layout} layout; label maps are members of their own"
+        )
+    if index.instances and index.layout != "two":
+        raise ValueError(f"says instances of a {index.layout} layout; they go with members of their own")
     if index.samples != samples or min((shard.samples for shard in index.shards), default=0) < 1:
         raise ValueError(f"says {samples} samples, its shards hold {index.samples}")
 

@@ -25,7 +25,8 @@ PLANNED = 1024
 """Positions that are looked up at once."""
 
 Batch = dict[str, Any]
-"""`x`, `y`: uint8 `[n,C,H,W]`; `z`: int64 `[n]`, keys of G's noise; `keys`: n names; `position`: of the first."""
+"""`x`, `y`: uint8 `[n,C,H,W]`; where the shards have them, `instances`: int32 `[n,1,H,W]`; `z`: int64 `[n]`, keys of
+G's noise; `keys`: n names; `position`: of the first."""
 
 
 class Place(NamedTuple):
@@ -34,6 +35,10 @@ class Place(NamedTuple):
     position: int
     shard: int
     sample: int
+
+
+Item = tuple[Place, str, dict[str, Tensor]]
+"""A sample that was read: where it stands, its key, and its members, transformed."""
 
 
 @dataclass
@@ -79,7 +84,7 @@ class Stream:
     Args:
         shards: where the samples lie.
         order: which sample comes when.
-        augment: the joint transform of x and y.
+        augment: the joint transform of a sample.
         holes: what to do with unreadable samples.
         batch: global batch, images per optimiser step over all ranks.
         seed: of z.
@@ -124,13 +129,13 @@ class Stream:
 
         return source
 
-    def read(self, place: Place) -> tuple[Place, str, Tensor, Tensor]:
+    def read(self, place: Place) -> Item:
         """One sample, transformed; a hole is replaced by a sample of its neighbourhood in the order."""
         for attempt in range(100):
             shard, sample = (place.shard, place.sample) if attempt == 0 else self._stand_in(place.position, attempt)
             try:
-                key, x, y = self.shards.read(shard, sample)
-                return place, key, *self.augment(x, y, place.position)
+                key, members = self.shards.read(shard, sample)
+                return place, key, self.augment(members, place.position)
             except ValueError as error:
                 self.holes.add(Place(place.position, shard, sample), str(error))
         raise ValueError(f"position {place.position}: 100 stand-ins in a row are unreadable")
@@ -142,12 +147,11 @@ class Stream:
         _, shard, sample = self.order.at(np.asarray([near]))
         return int(shard[0]), int(sample[0])
 
-    def collate(self, steps: Iterable[list[tuple[Place, str, Tensor, Tensor]]]) -> Iterator[Batch]:
+    def collate(self, steps: Iterable[list[Item]]) -> Iterator[Batch]:
         for step in steps:
-            places, keys, x, y = zip(*step, strict=True) if step else ((), (), (), ())
+            places, keys, members = zip(*step, strict=True) if step else ((), (), ())
             yield {
-                "x": stack(x),
-                "y": stack(y),
+                **{name: stack([m[name] for m in members]) for name in (members[0] if members else ("x", "y"))},
                 "z": noise_keys(self.seed, [p.position for p in places]),
                 "keys": list(keys),
                 "position": places[0].position if places else -1,

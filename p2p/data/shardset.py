@@ -13,8 +13,10 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 
 from p2p.data import format as form
+from p2p.data.encoded import decode_ids
 
 OPEN_SHARDS = 256
+PNG = b"\x89PNG"
 
 
 @dataclass
@@ -26,7 +28,7 @@ class ShardSet:
         reverse: y -> x instead of x -> y.
 
     Raises:
-        ValueError: the index is missing or damaged, or a shard does not fit it.
+        ValueError: the index is missing or damaged, or a shard does not fit it, or y -> x would make label maps.
     """
 
     folder: str
@@ -35,6 +37,8 @@ class ShardSet:
 
     def __post_init__(self) -> None:
         self.index = form.read_index(self.folder)
+        if self.reverse and self.index.classes:
+            raise ValueError(f"{self.folder}: its x are label maps, and G makes pictures; leave reverse out")
         form.check_shards(self.folder, self.index)
         self._files: dict[int, tuple[Any, np.ndarray]] = {}
         self._lock = threading.Lock()
@@ -50,12 +54,12 @@ class ShardSet:
 
     @property
     def channels(self) -> tuple[int, int]:
-        """Of x and of y."""
+        """Of x and of y; of label maps 1."""
         a, b = self.index.channels
         return (b, a) if self.reverse else (a, b)
 
-    def read(self, shard: int, sample: int) -> tuple[str, Tensor, Tensor]:
-        """Key, x and y of one sample: uint8 `[C,H,W]`.
+    def read(self, shard: int, sample: int) -> tuple[str, dict[str, Tensor]]:
+        """Key and members of one sample: `x` and `y` uint8 `[C,H,W]`; `instances` int32 `[1,H,W]` where there are any.
 
         Raises:
             ValueError: the bytes are not those that were packed, or are no picture; says shard and byte.
@@ -68,18 +72,21 @@ class ShardSet:
             raise ValueError(f"{where}: the {size} bytes of sample {sample} are not those that were packed")
         try:
             members = form.split_members(data)
-            x, y = self._sides(members)
+            sides = self._sides(members)
         except (RuntimeError, KeyError, ValueError) as error:
             raise ValueError(f"{where}: sample {sample} cannot be decoded ({error})") from error
-        return members["__key__"].decode(), *((y, x) if self.reverse else (x, y))
+        return members["__key__"].decode(), sides
 
-    def _sides(self, members: dict[str, bytes]) -> tuple[Tensor, Tensor]:
+    def _sides(self, members: dict[str, bytes]) -> dict[str, Tensor]:
         pictures = {name.partition(".")[0]: data for name, data in members.items()}
         a, b = self.index.channels
         if self.index.layout == "two":
-            return _decode(pictures["a"], a), _decode(pictures["b"], b)
-        left, right = _decode(pictures["ab"], a).chunk(2, dim=-1)
-        return (left, right) if self.index.layout == "left" else (right, left)
+            x, y = _decode(pictures["a"], a), _decode(pictures["b"], b)
+        else:
+            left, right = _decode(pictures["ab"], a).chunk(2, dim=-1)
+            x, y = (left, right) if self.index.layout == "left" else (right, left)
+        sides = {"x": y, "y": x} if self.reverse else {"x": x, "y": y}
+        return sides | ({"instances": _ids(pictures["inst"])} if self.index.instances else {})
 
     def _open(self, shard: int) -> tuple[Any, np.ndarray]:
         """An open file and its rows. Files are closed when the last thread that reads them lets go."""
@@ -98,3 +105,11 @@ class ShardSet:
 def _decode(data: bytes, channels: int) -> Tensor:
     mode = ImageReadMode.GRAY if channels == 1 else ImageReadMode.RGB
     return decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode)
+
+
+def _ids(data: bytes) -> Tensor:
+    if data.startswith(PNG):
+        return decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.UNCHANGED).to(
+            torch.int32
+        )
+    return torch.from_numpy(decode_ids(data))[None]

@@ -1,4 +1,8 @@
-"""What pixels mean: uint8 from the reader <-> float32 in [-1, 1] everywhere else."""
+"""What pixels mean: numbers from the reader <-> float32 in [-1, 1] everywhere else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -6,6 +10,66 @@ from PIL import Image
 from torch import Tensor
 
 from p2p.data.encoded import on_white
+
+
+@dataclass(frozen=True)
+class View:
+    """What x is made of; computed on the device, where a map of 35 classes has 35 times the bytes it came with."""
+
+    classes: int = 0
+    """x is a label map, and becomes one plane a class of 0 and 1; 0: x is a picture."""
+    boundaries: bool = False
+    """One more plane, 1 where the instance changes."""
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """`x`, `y` uint8 `[N,C,H,W]`, `instances` int32 `[N,1,H,W]` -> `x` float as G sees it, `y` float in [-1, 1];
+        what is float already, and everything else, stays."""
+        seen = {name: to_float(v) if _pixels(v) and name != "x" else v for name, v in batch.items()}
+        x = batch["x"]
+        planes = [(one_hot(x, self.classes) if self.classes else to_float(x)) if _pixels(x) else x]
+        if self.boundaries:
+            planes.append(boundaries(batch["instances"]).to(planes[0].dtype))
+        return seen | {"x": torch.cat(planes, 1) if len(planes) > 1 else planes[0]}
+
+    @property
+    def masks(self) -> frozenset[str]:
+        """Members of a sample that hold numbers, which are never interpolated."""
+        return frozenset(["instances", "x"] if self.classes else ["instances"])
+
+    def channels(self, x: int) -> int:
+        """Of what G sees, where the reader gives `x`."""
+        return (self.classes or x) + self.boundaries
+
+
+def _pixels(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype == torch.uint8
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Numbers below `classes`, `[N,1,H,W]` -> float32 `[N,classes,H,W]`, 1 in the plane of the number, else 0."""
+    N, _, H, W = labels.shape
+    planes = torch.zeros(N, H, W, classes, device=labels.device).permute(0, 3, 1, 2)  # NHWC in memory
+    return planes.scatter_(1, labels.long(), 1.0)
+
+
+def boundaries(instances: Tensor) -> Tensor:
+    """`[N,1,H,W]` -> bool `[N,1,H,W]`: whether one of the four neighbours belongs to another instance (Wang et al.
+    2018, section 3.3)."""
+    edge = torch.zeros_like(instances, dtype=torch.bool)
+    for across, along in ((edge, instances), (edge.mT, instances.mT)):
+        change = along[..., 1:] != along[..., :-1]
+        across[..., 1:] |= change
+        across[..., :-1] |= change
+    return edge
+
+
+def painted(labels: Tensor) -> Tensor:
+    """Numbers of classes, uint8 `[N,1,H,W]` -> a colour for each, uint8 `[N,3,H,W]`, for people: PASCAL VOC's map,
+    whose colours of small numbers lie far apart; 0 is black."""
+    numbers, colours = torch.arange(256), torch.zeros(256, 3, dtype=torch.long)
+    for bit in range(8):
+        colours[:, bit % 3] |= ((numbers >> bit) & 1) << (7 - bit // 3)
+    return colours.to(labels.device, torch.uint8)[labels[:, 0].long()].permute(0, 3, 1, 2)
 
 
 def to_float(pixels: Tensor) -> Tensor:

@@ -1,14 +1,14 @@
-"""pix2pix: image translation with a conditional GAN and L1 (Isola et al. 2017)."""
+"""pix2pix: image translation with a conditional GAN (Isola et al. 2017), and pix2pixHD's terms (Wang et al. 2018)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from p2p.losses import GANS, GANName, gradient_penalty
+from p2p.losses import GANS, GANName, Judged, feature_matching, gradient_penalty, perceptual, summed
 
 Turn = tuple[Any, dict[str, Tensor], dict[str, Tensor]]
 """Who plays, its losses (their sum is minimised), and figures that are only logged."""
@@ -19,10 +19,10 @@ class Pix2Pix:
     """G* = arg min_G max_D L_cGAN(G, D) + lambda L_L1(G) (equation 4).
 
     The paper's variants: L1 `gan_weight: 0`; cGAN `l1: 0`; GAN `l1: 0, conditional: false`; L1+GAN
-    `conditional: false`; L1+cGAN the defaults.
+    `conditional: false`; L1+cGAN the defaults. `matching` and `perceptual` add pix2pixHD's terms to any of them.
 
     Raises:
-        ValueError: nothing is left to minimise, or a weight is negative.
+        ValueError: nothing is left to minimise, a weight is negative, or feature matching has no D.
     """
 
     l1: float = 100.0
@@ -34,52 +34,107 @@ class Pix2Pix:
     """D sees x beside y."""
     penalty: float = 10.0
     """Weight of the gradient penalty, for `wgan` only."""
+    matching: float = 0.0
+    """Weight of feature matching, see `p2p.losses`; 0 leaves it out."""
+    perceptual: float = 0.0
+    """Weight of the VGG loss, see `p2p.losses`; 0 leaves it out."""
+    vgg: Literal["vgg19", "vgg16"] = "vgg19"
+    """The network of the perceptual loss, trained on ImageNet."""
+    vgg_weights: str = ""
+    """File of its weights; empty: where torchvision keeps them."""
+    vgg_input: Literal["imagenet", "raw"] = "imagenet"
+    """`imagenet`: normalised as VGG was trained; `raw`: in [-1, 1], as pix2pixHD's code has it."""
+    features: int = 0
+    """Features of each instance of y that an encoder E tells G (Wang et al. 2018, section 3.4); 0: no E."""
+    first: Literal["D", "G"] = "D"
+    """Who moves first. G after D meets the updated D; G before D the one that D's own losses are of."""
 
     def __post_init__(self) -> None:
-        if min(self.l1, self.gan_weight, self.penalty) < 0:
-            raise ValueError("task: l1, gan_weight and penalty are weights and cannot be negative")
-        if not self.l1 and not self.gan_weight:
-            raise ValueError("task: l1 and gan_weight are both 0; nothing is left to minimise")
+        weights = self.l1, self.gan_weight, self.penalty, self.matching, self.perceptual
+        if min(weights) < 0:
+            raise ValueError("task: l1, gan_weight, penalty, matching and perceptual are weights, never negative")
+        if not any((self.l1, self.gan_weight, self.perceptual)):
+            raise ValueError("task: l1, gan_weight and perceptual are all 0; nothing is left to minimise")
+        if self.matching and not self.gan_weight:
+            raise ValueError("task.matching: compares maps of D, and gan_weight 0 leaves D out; set one of them")
+        if self.features < 0:
+            raise ValueError(f"task.features: {self.features} is no number of channels; use 3, or 0 for none")
 
-    def channels(self, x: int, y: int) -> dict[str, tuple[int, ...]]:
-        """Channels of the networks that the task needs, for pictures of `x` and `y` channels."""
-        G, D = (x, y), (x * self.conditional + y,)
-        return {"G": G, "D": D} if self.gan_weight else {"G": G}
+    def channels(self, x: int, y: int) -> dict[str, tuple[int, int]]:
+        """Channels in and out of the networks that the task needs, for pictures of `x` and `y` channels."""
+        made = {"G": (x + self.features, y)}
+        if self.gan_weight:
+            made["D"] = x * self.conditional + y, 1
+        return made | {"E": (y, self.features)} if self.features else made
 
     def turns(self, batch: Mapping[str, Any], nets: Mapping[str, Any]) -> Iterator[Turn]:
-        """Play one batch: D first, then G against the updated D.
+        """Play one batch, D and G in the order of `first`.
 
-        `batch` has `x`, `y` float `[N,C,H,W]` in [-1, 1] and `z` int64 `[N]`; `nets` the engines `G` and `D`.
+        `batch` has `x`, `y` float `[N,C,H,W]` in [-1, 1], `z` int64 `[N]` and, with features, `instances` integer
+        `[N,1,H,W]`; `nets` the engines `G` and `D`, and `VGG` where the perceptual loss is asked for.
         """
-        G, x, y = nets["G"], batch["x"], batch["y"]
-        fake = G(x, batch["z"])
-        if self.gan_weight:
-            yield self.judge(nets["D"], x, y, fake.detach(), batch["z"])
-        losses, report = self.fool(nets["D"], x, fake) if self.gan_weight else ({}, {})
-        if self.l1:
-            losses["G/l1"] = self.l1 * F.l1_loss(fake, y)
-        yield G, losses, report
+        told = (batch["y"], batch["instances"]) if self.features else ()
+        fake = nets["G"](batch["x"], batch["z"], *told)
+        if self.gan_weight and self.first == "D":
+            yield self.judge(nets["D"], batch, fake.detach())
+        yield nets["G"], *self.please(nets, batch, fake)
+        if self.gan_weight and self.first == "G":
+            yield self.judge(nets["D"], batch, fake.detach())
 
-    def judge(self, D: Any, x: Tensor, y: Tensor, fake: Tensor, z: Tensor) -> Turn:
+    def judge(self, D: Any, batch: Mapping[str, Any], fake: Tensor) -> Turn:
         """D's turn; its objective is halved, to slow it down against G (section 3.3)."""
-        gan = GANS[self.gan]
+        gan, x, y = GANS[self.gan], batch["x"], batch["y"]
         on_real, on_fake = D(self.seen(x, y)), D(self.seen(x, fake))
-        losses = {"D/real": gan.real(on_real) / 2, "D/fake": gan.fake(on_fake) / 2}
+        losses = {"D/real": summed(gan.real, on_real) / 2, "D/fake": summed(gan.fake, on_fake) / 2}
         if self.gan == "wgan":
-            slope = gradient_penalty(lambda y: D(self.seen(x, y)), y, fake, z)
+            slope = gradient_penalty(lambda y: mean_score(D(self.seen(x, y))), y, fake, batch["z"])
             losses["D/penalty"] = self.penalty * slope / 2
         return D, losses, {"D(real)": self.score(on_real), "D(fake)": self.score(on_fake)}
 
-    def fool(self, D: Any, x: Tensor, fake: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """G's adversarial loss against a D whose weights are constants, with what D says now."""
-        judged = D.frozen(self.seen(x, fake))
-        return {"G/gan": self.gan_weight * GANS[self.gan].fool(judged)}, {"D(fake) after": self.score(judged)}
+    def please(
+        self, nets: Mapping[str, Any], batch: Mapping[str, Any], fake: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """G's losses, against a D whose weights are constants, with what D says now."""
+        x, y = batch["x"], batch["y"]
+        losses, report = {}, {}
+        if self.gan_weight:
+            judged = nets["D"].frozen(self.seen(x, fake))
+            losses["G/gan"] = self.gan_weight * summed(GANS[self.gan].fool, judged)
+            report["D(fake) after"] = self.score(judged)
+        if self.matching:
+            with torch.no_grad():
+                real = nets["D"](self.seen(x, y))
+            losses["G/matching"] = self.matching * feature_matching(judged, real)
+        if self.perceptual:
+            with torch.no_grad():
+                known = nets["VGG"](y)
+            losses["G/perceptual"] = self.perceptual * perceptual(nets["VGG"](fake), known)
+        if self.l1:
+            losses["G/l1"] = self.l1 * F.l1_loss(fake, y)
+        return losses, report
 
     def seen(self, x: Tensor, y: Tensor) -> Tensor:
         """What D looks at."""
         return torch.cat([x, y], 1) if self.conditional else y
 
-    def score(self, logits: Tensor) -> Tensor:
+    def score(self, judged: Judged) -> Tensor:
         """D's verdict for the log: a probability for the vanilla GAN, the mean output for the others."""
-        logits = logits.detach()
-        return (logits.sigmoid() if self.gan == "vanilla" else logits).mean()
+        logits = [maps[-1].detach() for maps in judged]
+        return torch.stack([(one.sigmoid() if self.gan == "vanilla" else one).mean() for one in logits]).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pix2PixHD(Pix2Pix):
+    """The same game with the terms, weights and order of Wang et al. 2018 (arXiv 1711.11585), equation 8: least
+    squares at several scales, feature matching and VGG, no L1; G moves first. The authors have `vgg_input: raw`."""
+
+    l1: float = 0.0
+    gan: GANName = "lsgan"
+    matching: float = 10.0
+    perceptual: float = 10.0
+    first: Literal["D", "G"] = "G"
+
+
+def mean_score(judged: Judged) -> Tensor:
+    """D of an image, `[N,1]`: the mean over the patches of each scale, added up."""
+    return torch.stack([maps[-1].flatten(1).mean(1) for maps in judged]).sum(0)[:, None]

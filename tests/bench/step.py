@@ -48,13 +48,13 @@ def plain_step(device):
         fake = G(x)
         D.requires_grad_(True)
         opt_D.zero_grad()
-        on_fake = D(torch.cat([x, fake], 1).detach())
-        on_real = D(torch.cat([x, y], 1))
+        on_fake = D(torch.cat([x, fake], 1).detach())[0][-1]
+        on_real = D(torch.cat([x, y], 1))[0][-1]
         (0.5 * (bce(on_fake, torch.zeros_like(on_fake)) + bce(on_real, torch.ones_like(on_real)))).backward()
         opt_D.step()
         D.requires_grad_(False)
         opt_G.zero_grad()
-        judged = D(torch.cat([x, fake], 1))
+        judged = D(torch.cat([x, fake], 1))[0][-1]
         (bce(judged, torch.ones_like(judged)) + 100 * F.l1_loss(fake, y)).backward()
         opt_G.step()
         return judged.detach().mean().item()

@@ -20,9 +20,10 @@ import torch
 
 from p2p import checkpoint, config
 from p2p.engine import Engine
-from p2p.generator import FILE, Generator, Spec
+from p2p.generator import FILE, Generator
 from p2p.loop import train
 from p2p.networks import PatchGAN, UNet
+from p2p.spec import Spec
 from p2p.tasks import Pix2Pix
 from tests.bench import alternate, machine, median
 from tests.conftest import write_pairs

@@ -1,0 +1,130 @@
+"""Coarse to fine: the stages of an experiment, each an experiment with smaller networks, and what one takes over
+from the one before (Wang et al. 2018, section 3.2)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from p2p import config as conf
+from p2p.data.augment import Size, sides
+from p2p.engine import parameter_of
+
+Shape = tuple[int, ...]
+
+
+class Stage(NamedTuple):
+    """A part of an experiment in which the networks stay the same."""
+
+    config: conf.Config
+    """As if this stage were all there is."""
+    alone: bool
+    """Of G only the newest enhancer learns, and the encoder."""
+
+
+def stages(config: conf.Config) -> Iterator[Stage]:
+    """The stages of an experiment in order: `coarse`, then `schedule`, each with its first part `alone` where it has
+    one.
+
+    Raises:
+        ValueError: there is nothing coarser than these networks, or the sizes cannot be halved.
+    """
+    schedules = [*config.coarse, config.schedule]
+    for at, schedule in enumerate(schedules):
+        coarser = len(schedules) - 1 - at
+        where = "schedule" if not coarser else f"coarse.{at}"
+        own = replace(coarsened(config, coarser) if coarser else config, schedule=schedule, coarse=())
+        if schedule.alone > schedule.epochs + schedule.decay:
+            raise ValueError(f"{where}.alone: {schedule.alone} epochs are more than this stage has; give less")
+        if schedule.alone and own.G.name != "local":
+            raise ValueError(f"{where}.alone: is for a local G, whose enhancers can learn alone; leave it out")
+        if schedule.alone:
+            yield Stage(own, alone=True)
+        if schedule.alone < schedule.epochs + schedule.decay:
+            yield Stage(own, alone=False)
+
+
+def coarsened(config: conf.Config, by: int) -> conf.Config:
+    """The experiment with `by` enhancers less in G and scales less in D, at sizes halved as often."""
+    if config.G.name != "local":
+        raise ValueError("coarse: is for a local G, whose inner nets are trained first; leave it out, or G.name=local")
+    G = {"width": 32, "enhancers": 1} | config.G.settings
+    if G["enhancers"] < by:
+        raise ValueError(f"coarse: has {by} stages, and G.enhancers is {G['enhancers']}; one for each is the most")
+    D = {"scales": 2} | config.D.settings
+    if config.D.name == "multiscale" and D["scales"] <= by:
+        raise ValueError(f"D.scales: {D['scales']}, and the first of {by} coarse stages has {by} less; give more")
+    data = replace(config.data, load=halved(config.data.load, by, "load"), crop=halved(config.data.crop, by, "crop"))
+    return replace(
+        config,
+        G=inner(G, by),
+        D=replace(config.D, settings=D | {"scales": D["scales"] - by}) if config.D.name == "multiscale" else config.D,
+        data=data,
+    )
+
+
+def inner(settings: Mapping[str, Any], by: int) -> conf.Part:
+    """The local G without its `by` outermost enhancers."""
+    left = settings["enhancers"] - by
+    inside = {**settings, "width": settings["width"] * 2**by, "enhancers": left}
+    if left:
+        return conf.Part(name="local", settings=inside)
+    own = {name: value for name, value in inside.items() if name not in ("enhancers", "local_blocks")}
+    return conf.Part(name="global", settings=own)
+
+
+def halved(size: Size, by: int, name: str) -> Size:
+    """A setting in pixels, halved `by` times."""
+    if not any(sides(size)):
+        raise ValueError(f"data.{name}: coarse stages halve it, so it must be stated; 0 has no half")
+    if any(side % 2**by for side in sides(size)):
+        raise ValueError(f"data.{name}: {size} cannot be halved {by} times; use multiples of {2**by}")
+    return size >> by if isinstance(size, int) else (size[0] >> by, size[1] >> by)
+
+
+def taken_over(net: nn.Module, old: Mapping[str, Shape]) -> list[str]:
+    """Names of the weights that `net` takes over from a network with the weights `old`: all where they are the same,
+    else all but those that an enhancer or a scale less does not have.
+
+    Raises:
+        ValueError: names the first that does not fit.
+    """
+    own = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    if own == dict(old):
+        return list(own)
+    newest = newest_of(net)
+    for name in sorted(own.keys() | old.keys()):
+        if own.get(name) != old.get(name) and not name.startswith(newest):
+            there, here = (str(shapes.get(name, "missing")) for shapes in (old, own))
+            raise ValueError(f"{name} is {there} there and {here} here")
+    return [name for name in own if not name.startswith(newest)]
+
+
+def newest_of(net: nn.Module) -> tuple[str, ...]:
+    """Beginnings of the names of what a net with one enhancer or scale less does not have; empty where none has."""
+    found = parts(net)
+    return next((part for part in reversed(found) if part != ("E.",)), ()) if len(found) > 1 else ()
+
+
+def parts(net: nn.Module) -> Sequence[tuple[str, ...]]:
+    """Beginnings of the names of the weights of `net` that are trained together; none where all of them are."""
+    found: Sequence[tuple[str, ...]] = net.parts() if hasattr(net, "parts") else ()  # type: ignore[operator]
+    return found
+
+
+def learning(net: nn.Module) -> tuple[str, ...]:
+    """Beginnings of the names of what learns while the newest enhancer learns alone."""
+    return *newest_of(net), "E."
+
+
+def grown(net: nn.Module, own: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of an engine of `net` that begins as `own`, with weights and Adam's moments taken over from `old`.
+
+    Raises:
+        ValueError: as `taken_over`.
+    """
+    weights = {name[4:]: tuple(tensor.shape) for name, tensor in old.items() if name.startswith("net/")}
+    names = set(taken_over(net, weights))
+    fresh = {name: tensor for name, tensor in own.items() if name.startswith("net/")}
+    return fresh | {name: tensor for name, tensor in old.items() if parameter_of(name) in names}
