@@ -24,7 +24,9 @@ from p2p.stages import grown
 from p2p.watch import Watch
 
 PICTURES = 8
-"""Validation pairs in the picture grid."""
+"""Validation pairs in the picture grid, and on a rank at once, at most."""
+PIXELS = 2**21
+"""Of all of them together, unless one has more."""
 CALIBRATION_IMAGES = 256
 """Training images whose statistics become the running averages."""
 CONSTANT_PAIRS = 256
@@ -161,15 +163,19 @@ class Run:
 
     def constant_l1(self) -> float:
         """See `p2p.evaluate.constant_l1`; of the first validation pairs."""
-        h, w = sides(self.plan.config.data.crop)
-        limit = max(1, min(CONSTANT_PAIRS, CONSTANT_PIXELS // (h * w)))
+        limit = self._fitting(CONSTANT_PAIRS, CONSTANT_PIXELS)
         return evaluate.constant_l1(b["y"] for b in self._validation(0, 1, limit=limit))
+
+    def _fitting(self, most: int, pixels: int) -> int:
+        """How many pairs of this stage have so many pixels, at least 1."""
+        h, w = sides(self.plan.config.data.crop)
+        return max(1, min(most, pixels // (h * w)))
 
     def pictures(self, log: Log | None, images: int) -> None:
         """Show x, G(x) and y of the first validation pairs, a row each."""
         generator = self.generator()
         if log:
-            batch = next(iter(self._validation(0, 1, limit=PICTURES)))
+            batch = next(iter(self._validation(0, 1, limit=self._fitting(PICTURES, PIXELS))))
             fake = to_uint8(generator.of(batch)).cpu()
             x = painted(batch["x"]) if self.plan.view.classes else batch["x"]
             rows = [rgb(v[i]) for i in range(len(fake)) for v in (x, fake, batch["y"])]
@@ -178,7 +184,8 @@ class Run:
     def _validation(self, rank: int, world: int, limit: int = 0) -> Any:
         assert self.plan.val is not None
         count = min(limit, sum(self.plan.val.counts)) or sum(self.plan.val.counts)
-        return self.plan.validation(rank, world, min(count, PICTURES * world), self.warn).batches(0, count)
+        at_once = self._fitting(PICTURES, PIXELS) * world
+        return self.plan.validation(rank, world, min(count, at_once), self.warn).batches(0, count)
 
     def _record(self, log: Log | None, images: int, figures: dict[str, float]) -> None:
         """Write figures on the main rank, with the holes that any rank has met; too many end the run on all."""
@@ -227,8 +234,11 @@ class Run:
                 engine.load(tensors if same else grown(engine.net, engine.state(), tensors))
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
-        if self.ema and same and "ema.safetensors" in state["files"]:  # else the average begins here
-            self.ema.load_state_dict(checkpoint.read_tensors(path, "ema", state))
+        if self.ema and ours and "ema.safetensors" in state["files"]:
+            average = checkpoint.read_tensors(path, "ema", state)
+            own = {name: tensor.shape for name, tensor in self.ema.state_dict().items()}
+            if own == {name: tensor.shape for name, tensor in average.items()}:  # else a larger net's begins here
+                self.ema.load_state_dict(average)
         return int(state["images"]) if ours else 0
 
 

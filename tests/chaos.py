@@ -1,4 +1,5 @@
-"""Kill ranks of a small pix2pix run, again and again: `python -m tests.chaos --kills 1000`.
+"""Kill ranks of a small run, again and again: `python -m tests.chaos --kills 1000`, or with `--task pix2pixhd`, whose
+runs go from coarse to fine.
 
 Runs of 1 to 4 ranks with `reduction: exact` are disturbed at random moments and gone on with on another number of
 ranks until they end. Each must end with the very weights of an undisturbed run and must have seen every sample exactly
@@ -23,7 +24,7 @@ from importlib import import_module
 from pathlib import Path
 
 from p2p import checkpoint
-from tests.conftest import small_tree, write_pairs
+from tests.conftest import CLASSES, hd_tree, small_tree, write_maps, write_pairs
 from tests.victims import Forked, Torchrun
 
 PAIRS, BATCH, PART, STEPS, SAVE = 36, 12, 3, 102, 48
@@ -33,17 +34,23 @@ HOW = "one", "one", "start", "save", "all"
 """One rank at any moment, while the ranks meet, during a save; or all of them (with torchrun: torchrun)."""
 
 
-def settings(root: Path) -> Path:
+def settings(root: Path, task: str) -> Path:
     """Small pairs and a small experiment."""
-    tree = small_tree(root / "set" / "train")
-    tree["data"] |= {"train": str(root / "set" / "train"), "val": "", "batch": BATCH, "micro": PART}
-    tree["G"]["group"] = tree["D"]["group"] = PART
-    tree["schedule"] = {"epochs": STEPS * BATCH / PAIRS}
+    epochs, data, out = STEPS * BATCH / PAIRS, root / "pairs", root / "set"
+    if task == "pix2pix":
+        tree = small_tree(out) | {"schedule": {"epochs": epochs}}
+        tree["G"]["group"] = tree["D"]["group"] = PART
+        write_pairs(data / "train", PAIRS)
+        form = ["pairs", str(data), str(out), "--input", "right"]
+    else:
+        tree = hd_tree(out) | {"coarse": [{"epochs": epochs / 3}]}
+        tree["schedule"] = {"epochs": epochs * 2 / 3, "alone": epochs / 6}
+        write_maps(data, "train", PAIRS)
+        form = ["labels", str(data), str(out), "--classes", str(CLASSES)]
+    tree["data"] |= {"val": "", "batch": BATCH, "micro": PART}
     tree["engine"]["reduction"] = "exact"
     tree["every"] = {"log": 60, "save": SAVE, "validate": 0, "pictures": 0}
-    write_pairs(root / "pairs" / "train", PAIRS)
-    pack = [sys.executable, "-m", "shards.pack", "pairs", str(root / "pairs"), str(root / "set"), "--input", "right"]
-    subprocess.run(pack, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "shards.pack", *form], check=True, stdout=subprocess.DEVNULL)
     (root / "chaos.yaml").write_text(json.dumps(tree))
     return root / "chaos.yaml"
 
@@ -130,17 +137,20 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--kills", type=int, default=1000)
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--task", choices=["pix2pix", "pix2pixhd"], default="pix2pix")
     p.add_argument("--torchrun", action="store_true", help="under torchrun, which starts killed ranks again")
     args = p.parse_args()
     import_module("torch.utils.tensorboard")  # so that forked ranks have it
     root = Path(tempfile.mkdtemp(prefix="chaos-"))
-    report(*games(root, args.kills, random.Random(args.seed), Torchrun if args.torchrun else Forked))
+    config, launcher = settings(root, args.task), Torchrun if args.torchrun else Forked
+    report(*games(root, config, args.kills, random.Random(args.seed), launcher))
     shutil.rmtree(root)
 
 
-def games(root: Path, kills: int, dice: random.Random, launcher: type[Forked]) -> tuple[list[Game], float, float]:
+def games(
+    root: Path, config: Path, kills: int, dice: random.Random, launcher: type[Forked]
+) -> tuple[list[Game], float, float]:
     """Disturbed runs; with the seconds that one takes undisturbed, and that all took."""
-    config = settings(root)
     undisturbed = Game(config, root / "undisturbed", dice, Forked).play(0)
     expected = undisturbed.digest()
     undisturbed.check(expected)

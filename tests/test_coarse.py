@@ -80,6 +80,14 @@ def test_adam_counts_the_steps_that_each_weight_has_made(whole):
     assert {D[n] for n in D if n.startswith("scales.1.")} == {9}
 
 
+def test_the_average_goes_on_where_the_networks_stay_the_same(whole, tmp_path):
+    """Steps averaged: of the global net, then, begun anew, of the enhancer's stage, which goes on when all learns."""
+    _, config = whole
+    assert train(config, tmp_path, "ema.half_life=20", "every.save=0", "every.keep=9") == 0
+    counted = {images: int(state(tmp_path, images, "ema")["n_averaged"]) for images in (12, 24, 48)}
+    assert counted == {12: 3, 24: 3, 48: 9}
+
+
 def test_the_rate_goes_through_the_change_as_each_schedule_says(whole):
     _, config = whole
     made = plan(conf.load(config), 1, CPU)

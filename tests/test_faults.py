@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from launch import status as status_command
 from p2p import checkpoint, dist, status
 from p2p.meeting import NotYetError, meet, verdicts
-from tests.conftest import small_tree
+from tests.conftest import hd_tree, small_tree
 from tests.ranks import free_port
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +82,9 @@ def weights(run):
 # Kills
 
 
-@pytest.mark.parametrize("how", [["--kills", "12"], ["--kills", "3", "--torchrun"]])
+@pytest.mark.parametrize(
+    "how", [["--kills", "12"], ["--kills", "3", "--torchrun"], ["--kills", "8", "--task", "pix2pixhd"]]
+)
 def test_killed_ranks_lose_and_repeat_nothing(how):
     """At any moment, in a save, while they meet, all at once; 1 to 4 ranks; torchrun itself too. The same bits."""
     command = [sys.executable, "-m", "tests.chaos", "--seed", "3", *how]
@@ -139,8 +141,14 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(sent, code, long_con
     assert status_command.main([str(tmp_path)]) == status_command.STOPPED
 
 
-def test_a_stopped_run_goes_on_as_if_nothing_had_been(config_file, tmp_path):
+@pytest.mark.parametrize("make", [small_tree, hd_tree])
+def test_a_stopped_run_goes_on_as_if_nothing_had_been(make, request, tmp_path):
+    """pix2pixHD's first 10 epochs are the global net's."""
+    config_file, shards = tmp_path / "c.yaml", {small_tree: "shard_folder", hd_tree: "label_folder"}[make]
+    config_file.write_text(json.dumps(make(request.getfixturevalue(shards))))
     few = ("schedule.epochs=20", "schedule.decay=0", "every.save=0", "every.validate=0", "every.pictures=0")
+    if make is hd_tree:
+        few = (*few, "schedule.epochs=10", "schedule.alone=5", "coarse=[{epochs: 10}]")
     (whole,) = start(config_file, tmp_path / "whole", *few)
     (part,) = start(config_file, tmp_path / "part", *few)
     while not (tmp_path / "part" / "scalars.jsonl").exists() or len(lines(tmp_path / "part")) < 5:

@@ -1,6 +1,7 @@
 """Training jobs on real Slurm clusters: they end with the weights of a run that nobody disturbed, or say why not."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,12 +55,31 @@ def test_script_is_bash(script):
     subprocess.run(["bash", "-n", script], check=True)
 
 
-@pytest.mark.parametrize("recipe", sorted(p.stem for p in ROOT.glob("configs/*.yaml") if p.stem != "demo"))
+RECIPES = [p for p in sorted(ROOT.glob("configs/*.yaml")) if p.stem != "demo" and "pix2pixhd" not in p.read_text()]
+
+
+@pytest.mark.parametrize("recipe", [p.stem for p in RECIPES])
 def test_every_recipe_has_a_script_without_a_setting_of_its_own(recipe):
     *comments, call = (ROOT / f"slurm/train_{recipe}.sh").read_text().splitlines()
     assert all(line.startswith("#") for line in comments)
     job = '"$SLURM_SUBMIT_DIR/slurm/job.sh"'
     assert call == f'exec bash {job} --config configs/{recipe}.yaml --run runs/{recipe} "$@"'
+
+
+def test_any_recipe_goes_by_its_name(tmp_path):
+    """What slurm/train.sh hands to the job, and what it says without a name."""
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "slurm" / "job.sh").write_text('printf "%s\\n" "$@"\n')
+    env = os.environ | {"SLURM_SUBMIT_DIR": str(tmp_path)}
+
+    def call(*arguments):
+        return subprocess.run(["bash", ROOT / "slurm/train.sh", *arguments], env=env, capture_output=True, text=True)
+
+    said = call("cityscapes_512p", "--set", "a=b c").stdout.splitlines()
+    assert said == ["--config", "configs/cityscapes_512p.yaml", "--run", "runs/cityscapes_512p", "--set", "a=b c"]
+    nothing = call()
+    assert nothing.returncode != 0
+    assert "name a recipe of configs/" in nothing.stderr
 
 
 # ---- left alone ---------------------------------------------------------------------------------------------------
