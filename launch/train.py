@@ -17,7 +17,7 @@ from launch.argv import Parser
 from launch.cluster import cluster
 from launch.muster import causes, identity, muster
 from launch.process import Signals, exit_code, give_up, reproducible
-from p2p import checkpoint, dist, features, generator, meeting, status
+from p2p import checkpoint, checks, dist, features, generator, meeting, status
 from p2p import config as conf
 from p2p.build import plan
 from p2p.log import Journal, NonFiniteError
@@ -75,7 +75,8 @@ def prepare(args: argparse.Namespace) -> Plan:
             f"srun started {dist.unaware()} tasks that know nothing of each other; use slurm/job.sh, or torchrun"
         )
     made = plan(conf.load(args.config, args.overrides), dist.world(), dist.device())
-    resumable(made, args.run)
+    if resumable(made, args.run) is None:
+        checks.init_from(made.at(0))  # a run that goes on has no need of what it began with
     return made
 
 

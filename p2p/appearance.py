@@ -86,14 +86,15 @@ class Teller:
         return ", ".join([what, *(f"instance {i} cluster {number}" for i, number in self.edits.items())])
 
     def __call__(self, key: str, members: Mapping[str, Tensor]) -> Tensor:
-        """Members of a picture, as `ShardSet.read` has them -> features `[1,F,H,W]` where the generator is."""
+        """Members of a picture, as `ShardSet.read` has them -> features `[1,F,H,W]` where the generator is; where some
+        are edited, those before and after, `[2,F,H,W]`."""
         batch = {name: member[None].to(self.generator.device) for name, member in members.items()}
         found = find(self.generator.spec.view, batch)
-        features = self._whole(key, batch, found)
+        before = after = self._whole(key, batch, found)
         for instance, number in self.edits.items():
             if (found.ids == instance).any():
-                features = self._edited(features, batch["instances"], found, instance, number)
-        return features
+                after = self._edited(after, batch["instances"], found, instance, number)
+        return before if after is before else torch.cat([before, after])
 
     def _whole(self, key: str, batch: Mapping[str, Tensor], found: Instances) -> Tensor:
         if self.how == "real" or (self.how is None and "y" in batch):

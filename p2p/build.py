@@ -40,7 +40,6 @@ def plan(config: conf.Config, world: int, device: torch.device) -> Plan:
         checks.networks(made)
     if made is None:
         raise ValueError("schedule.epochs: the run has no length; give more than 0")
-    checks.init_from(made.at(0))
     return made
 
 

@@ -20,11 +20,13 @@ from p2p.config import Inference
 from p2p.data.views import View, pixels, to_float, to_uint8
 from p2p.engine import load_strict
 from p2p.networks.encoder import Encoder, Told, pooled
-from p2p.networks.norm import GroupedBatchNorm, set_statistics
+from p2p.networks.norm import GroupedBatchNorm, Statistics, set_statistics
 from p2p.spec import Spec
 from p2p.strict import validated
 
 FILE = "generator.safetensors"
+MARGIN = 8
+"""Pixels around a changed part in which it fades into what was there; even."""
 
 
 class Generator:
@@ -58,9 +60,26 @@ class Generator:
             raise ValueError("G was trained with features, and got none" if self.encoder else "G knows no features")
         H, W = x.shape[-2:]
         seen = [x.to(self.device)] + ([features.to(self.device, x.dtype)] if features is not None else [])
+        return self._make(torch.cat(seen, 1), self.inference.statistics)[..., :H, :W]
+
+    @torch.inference_mode()
+    def changed(self, x: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """One picture `x` `[1,C,H,W]` with features `after`, where only some differ from `before`, both `[1,F,H,W]`:
+        the new one where they differ, the one before elsewhere, and within `MARGIN` pixels something between. Norms
+        that measure the picture measure the one before for both, so that they fit together."""
+        H, W = x.shape[-2:]
+        seen = torch.cat([x.to(self.device).expand(2, -1, -1, -1), torch.cat([before, after]).to(self.device)], 1)
+        statistics: Statistics = "running" if self.inference.statistics == "running" else "first"
+        old, new = self._make(seen, statistics)[..., :H, :W].split(1)
+        mask = F.pad((before != after).any(1, keepdim=True).to(old), (MARGIN,) * 4, mode="replicate")
+        soft = F.avg_pool2d(F.max_pool2d(mask, MARGIN + 1, 1), MARGIN + 1, 1)
+        return torch.lerp(old, new, soft)
+
+    def _make(self, seen: Tensor, statistics: Statistics) -> Tensor:
         G = self.net.G if isinstance(self.net, Told) else self.net
-        with self._evaluating():
-            return G(self._pad(torch.cat(seen, 1)), self.noise(len(x)))[..., :H, :W].float()
+        with self._evaluating(statistics):
+            made: Tensor = G(self._pad(seen), self.noise(len(seen)))
+            return made.float()
 
     @property
     def encoder(self) -> Encoder | None:
@@ -72,7 +91,7 @@ class Generator:
         """The features of real pictures: `y` float `[N,C,H,W]` in [-1, 1], `instances` `[N,1,H,W]` -> `[N,F,H,W]`."""
         assert self.encoder is not None
         H, W = y.shape[-2:]
-        with self._evaluating():
+        with self._evaluating(self.inference.statistics):
             maps = self.encoder.maps(self._pad(y.to(self.device)))[..., :H, :W]
         return pooled(maps.float(), instances.to(self.device))
 
@@ -94,9 +113,9 @@ class Generator:
         return Image.fromarray(to_uint8(y)[0].permute(1, 2, 0).squeeze(-1).cpu().numpy())
 
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
+    def _evaluating(self, statistics: Statistics) -> Iterator[None]:
         training = self.net.training
-        set_statistics(self.net.eval(), self.inference.statistics)
+        set_statistics(self.net.eval(), statistics)
         try:
             yield
         finally:

@@ -19,7 +19,8 @@ T = TypeVar("T")
 Size = tuple[int, int]
 """Height and width, pixels."""
 Tell = Callable[[str, Mapping[str, Tensor]], Tensor]
-"""Key and members of a picture -> the features that G is told, `[1,F,H,W]`."""
+"""Key and members of a picture -> the features that G is told, `[1,F,H,W]`; where some were edited `[2,F,H,W]`, before
+and after."""
 
 
 class Picture(NamedTuple):
@@ -121,10 +122,21 @@ def made(how: How, window: list[Picture | Bad]) -> list[Translated | Bad]:
 def _forward(how: How, pictures: Sequence[Picture], padded: Size) -> Iterator[Translated]:
     x = torch.cat([_pad(_seen(how.generator, one, *map(_whole, one.size)), padded) for one in pictures])
     tell = how.tell
-    features = torch.cat([_pad(tell(one.key, one.members), padded) for one in pictures]) if tell else None
-    for picture, fake in zip(pictures, how.generator(x, features), strict=True):
+    told = [_pad(tell(one.key, one.members), padded) for one in pictures] if tell else []
+    if any(len(features) == 2 for features in told):
+        fakes = torch.cat([_told(how.generator, *one) for one in zip(x.split(1), told, strict=True)])
+    else:
+        fakes = how.generator(x, torch.cat(told) if told else None)
+    for picture, fake in zip(pictures, fakes, strict=True):
         H, W = picture.size
         yield _made(picture, fake[:, :H, :W], padded)
+
+
+def _told(generator: Generator, x: Tensor, features: Tensor | None) -> Tensor:
+    """One picture, with features as `Tell` has them."""
+    if features is None or len(features) == 1:
+        return generator(x, features)
+    return generator.changed(x, *features.split(1))
 
 
 def _whole(side: int) -> slice:
@@ -137,7 +149,7 @@ def _by_tiles(how: How, picture: Picture) -> Translated:
 
     def make(rows: slice, columns: slice) -> Tensor:
         told = None if features is None else features[..., rows, columns]
-        return how.generator(_seen(how.generator, picture, rows, columns), told)
+        return _told(how.generator, _seen(how.generator, picture, rows, columns), told)
 
     fake = tiled(make, picture.size, tile=how.tile, overlap=how.overlap, multiple=how.multiple)
     H, W = (min(most, how.generator.padded(side)) for most, side in zip(how.tile, picture.size, strict=True))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NormName = Literal["batch", "instance", "sync", "none"]
-Statistics = Literal["batch", "running"]
+Statistics = Literal["batch", "running", "first"]
 
 
 class GroupedBatchNorm(nn.Module):
@@ -16,7 +16,8 @@ class GroupedBatchNorm(nn.Module):
     In training each run of `group` images has its own mean and variance, so that 64 images on one GPU and 4 images
     on each of 16 are the same mathematics. In evaluation an image is normalised alone (`statistics` "batch", the
     paper's test mode: section 3.3 of Isola et al. 2017 with batch 1) or by the stored averages ("running"), so a
-    picture never depends on its neighbours. The averages are not gathered during training: `calibrate` in
+    picture never depends on its neighbours; or, to change a part of a picture and nothing else, all are normalised by
+    the first of them ("first"). The averages are not gathered during training: `calibrate` in
     `p2p.generator` measures them for the very weights that are stored.
 
     Args:
@@ -42,6 +43,8 @@ class GroupedBatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training and self.statistics == "running":
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
+        if not self.training and self.statistics == "first":
+            return by_first(x, self.weight, self.bias)
         group = self.group if self.training else 1
         if len(x) % group:
             raise ValueError(f"batch norm: {len(x)} images do not divide into groups of {group}")
@@ -62,6 +65,12 @@ class GroupedBatchNorm(nn.Module):
         return f"{len(self.running_mean)}, group={self.group}, affine={self.weight is not None}"
 
 
+def by_first(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Pictures `[N,C,H,W]` normalised by mean and variance of the first."""
+    var, mean = torch.var_mean(x[:1], dim=(0, 2, 3), correction=0)
+    return F.batch_norm(x, mean, var, weight, bias)
+
+
 class SyncNorm(nn.SyncBatchNorm):
     """Batch norm over the whole batch of all ranks (CUDA only beyond one rank): the statistics, and so the
     result, depend on the global batch. In evaluation as `GroupedBatchNorm`."""
@@ -71,6 +80,8 @@ class SyncNorm(nn.SyncBatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if self.training or self.statistics == "running":
             return super().forward(x)
+        if self.statistics == "first":
+            return by_first(x, self.weight, self.bias)
         return torch.cat([F.batch_norm(p, None, None, self.weight, self.bias, training=True) for p in x.split(1)])
 
 

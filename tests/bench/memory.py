@@ -140,7 +140,7 @@ def translator(args: argparse.Namespace, case: Case) -> Callable[[tuple[int, int
 
         with torch.autocast(args.device.type, torch.bfloat16, enabled=case.precision == "bf16"):
             if case.tiles:
-                tiled(make, size, tile=args.tile, overlap=args.overlap, multiple=G.padded(1))
+                tiled(make, size, tile=args.tile, overlap=args.overlap, multiple=int(G.net.size))
             else:
                 make(slice(None), slice(None)).cpu()
 

@@ -52,6 +52,8 @@ def forward(pool, maps: Tensor, instances: Tensor):
     def run():
         with torch.no_grad():
             pool(maps, instances)
+        if maps.is_cuda:
+            torch.cuda.synchronize()
 
     return run
 

@@ -34,7 +34,6 @@ NEAR = 8
 
 def samples(path: Path, G: Generator, size: Size | None, count: int) -> Iterator[dict[str, Tensor]]:
     """Batches of one, as the reader has them."""
-    masks = frozenset(["instances", "x"] if G.spec.view.classes else ["instances"])
     if (path / INDEX).is_file():
         shards = ShardSet(str(path), G.spec.reverse)
         places = [(s, n) for s, many in enumerate(shards.counts) for n in range(many)]
@@ -45,7 +44,7 @@ def samples(path: Path, G: Generator, size: Size | None, count: int) -> Iterator
         found = iter([{"x": pixels(Image.open(path), G.spec.pictures[0])}])
     for members in found:
         if size:
-            members = Augment(size, size, mirror=False, train=False, masks=masks)(members, 0)
+            members = Augment(size, size, mirror=False, train=False, masks=G.spec.view.masks)(members, 0)
         yield {name: member[None] for name, member in members.items()}
 
 
@@ -93,7 +92,7 @@ def jump(y: Tensor, at: tuple[Tensor, Tensor]) -> float:
 def measure(G: Generator, seen: tuple[Tensor, Tensor | None], whole: Tensor, tile: Size, overlap: int) -> list[float]:
     """Difference all over, near edges, elsewhere; jump, and jump of the whole picture's result."""
     x, features = seen
-    size, multiple = (x.shape[-2], x.shape[-1]), G.padded(1)
+    size, multiple = (x.shape[-2], x.shape[-1]), int(G.net.size)
     result = tiled(
         lambda r, c: G(x[..., r, c], None if features is None else features[..., r, c]),
         size, tile=tile, overlap=overlap, multiple=multiple,
@@ -150,7 +149,7 @@ def report(G: Generator, batches: list[dict[str, Tensor]], tile: Size | None, ov
     for batch in batches:
         named = G.spec.view({name: value.to(G.device) for name, value in batch.items()})
         seen = named["x"], G.encode(named["y"], named["instances"]) if G.encoder else None
-        size, multiple = (seen[0].shape[-2], seen[0].shape[-1]), G.padded(1)
+        size, multiple = (seen[0].shape[-2], seen[0].shape[-1]), int(G.net.size)
         used = tile or halves(size, multiple)
         print(f"picture of {size[0]}x{size[1]}, windows of {used[0]}x{used[1]} at multiples of {multiple}")
         tried = list(possible(overlaps, used, multiple))
