@@ -41,6 +41,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.bench.step
 	$(BIN)/python -m tests.bench.load
 	$(BIN)/python -m tests.bench.survive
+	$(BIN)/python -m tests.bench.pool
 
 clean:
 	rm -rf $(VENV) demo *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -10,8 +10,8 @@ import torch
 import torch.distributed as td
 
 import p2p
+from p2p import checkpoint, dist, meeting
 from p2p import config as conf
-from p2p import dist, meeting
 from p2p.plan import Plan
 from p2p.resume import flat, resumable
 
@@ -56,6 +56,23 @@ def agreed(main: dict[str, str], identity: Callable[[], dict[str, str]]) -> str:
         time.sleep(0.5)
 
 
+def arrived(made: Plan, folder: Path, images: int) -> int:
+    """Images of the newest checkpoint, as soon as that after `images` images, which rank 0 has written, is seen here.
+
+    Raises:
+        ValueError: it is not seen in time, or it is damaged.
+    """
+    until = time.monotonic() + LATE
+    while True:
+        state = resumable(made, folder)
+        found = int(state["images"]) if state else 0
+        if found >= images:
+            return found
+        if time.monotonic() > until:
+            raise ValueError(f"{folder}: the checkpoint after {images:,} images is not seen here; use a shared folder")
+        time.sleep(0.5)
+
+
 def identity(made: Plan, run: Path) -> dict[str, str]:
     """What must not differ between ranks: settings, data, code, and where the run goes on."""
     state = resumable(made, run)
@@ -66,8 +83,17 @@ def identity(made: Plan, run: Path) -> dict[str, str]:
         "the code of p2p": code(),
         "torch": torch.__version__,
         "the kind of device": dist.device().type,
+        "what init_from names": "" if state else begun(made),
         SEEN: str(state["images"] if state else 0),
     }
+
+
+def begun(made: Plan) -> str:
+    """The checkpoint that a new run begins with, which may be the newest of a run that goes on."""
+    if not made.experiment.init_from:
+        return ""
+    path = checkpoint.resolve(Path(made.experiment.init_from))
+    return f"{path.name} {hashlib.sha256((path / checkpoint.STATE).read_bytes()).hexdigest()[:12]}"
 
 
 def code() -> str:

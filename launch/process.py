@@ -32,9 +32,13 @@ class Signals:
         """From here on TERM and INT are wishes too."""
         self._listen(signal.SIGTERM, signal.SIGINT)
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def ended(self) -> None:
+        """From here on they end the process, as before."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.ended()
 
     def wish(self) -> int:
         """The signal that was sent, the most urgent of several; 0 for none."""

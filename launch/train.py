@@ -15,11 +15,12 @@ import torch.distributed as td
 
 from launch.argv import Parser
 from launch.cluster import cluster
-from launch.muster import causes, identity, muster
+from launch.muster import arrived, causes, identity, muster
 from launch.process import Signals, exit_code, give_up, reproducible
 from p2p import checkpoint, checks, dist, features, generator, meeting, status
 from p2p import config as conf
 from p2p.build import plan
+from p2p.describe import describe
 from p2p.log import Journal, NonFiniteError
 from p2p.plan import Plan
 from p2p.resume import difference, resumable
@@ -96,7 +97,7 @@ def agree(args: argparse.Namespace, made: Plan | None, problem: str) -> tuple[td
 
 def introduce(made: Plan, folder: Path, changed: Sequence[str]) -> None:
     """Print the settings and what was derived from them."""
-    print(conf.dump(made.experiment), made.describe(), sep="\n", flush=True)
+    print(conf.dump(made.experiment), describe(made), sep="\n", flush=True)
     for line in changed:
         print(f"changed since the checkpoint in {folder}: {line}", flush=True)
 
@@ -112,6 +113,7 @@ def work(made: Plan, folder: Path, store: td.Store, signals: Signals) -> int:
             code = resume(made, folder, journal, signals)
         dist.stop()  # not after an error: NCCL would wait for what is lost
         if dist.main() and made.task.features:
+            signals.ended()
             appearances(made, folder, journal)  # by one rank, after the group, whose ranks wait for minutes only
         return code
     except OSError as error:
@@ -137,11 +139,11 @@ def work(made: Plan, folder: Path, store: td.Store, signals: Signals) -> int:
 
 def resume(made: Plan, folder: Path, journal: Journal, signals: Signals) -> int:
     """Train stage by stage, where every rank can go on with the run."""
+    images = 0
     while True:
         run, problem = None, ""
         try:
-            state = resumable(made, folder)
-            run = Run(made.at(state["images"] if state else 0), folder, dist.device(), journal, made.total)
+            run = Run(made.at(arrived(made, folder, images)), folder, dist.device(), journal, made.total)
         except (ValueError, OSError) as error:
             problem = str(error)
         found = causes(dist.texts(problem))
@@ -154,6 +156,7 @@ def resume(made: Plan, folder: Path, journal: Journal, signals: Signals) -> int:
                 run.writer.finish()
         if wish or run.images >= made.total:
             return exit_code(wish) if wish else 0
+        images = run.images
 
 
 def appearances(made: Plan, folder: Path, journal: Journal) -> None:
@@ -163,8 +166,8 @@ def appearances(made: Plan, folder: Path, journal: Journal) -> None:
         return
     try:
         cluster(path / generator.FILE, Path(made.config.data.train))
-    except ValueError as error:
-        journal.say(f"{error}; then python -m launch.cluster {folder}")
+    except (ValueError, OSError, torch.OutOfMemoryError) as error:
+        journal.say(f"features are not clustered ({error}); when that is mended: python -m launch.cluster {folder}")
 
 
 def refuse(folder: Path, found: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from p2p.data.augment import sides
 from p2p.generator import Generator
 from p2p.made import Bad, How
 from p2p.members import Reader
+from p2p.noise import Dropout
 from p2p.pictures import Source, beside, open_sources
 from p2p.result import KINDS
 from p2p.translate import Done, many, sizes, translate
@@ -78,7 +79,8 @@ def ways(args: argparse.Namespace, G: Generator, sources: Sequence[Source]) -> H
     """
     tell = teller(args, G, sources)
     try:
-        return How(G, args.batch, tell, sides(args.tile) if args.tile else None)
+        # Whole pictures that are read ahead and written are in memory, too, a few times as many as share a forward.
+        return How(G, 1 if args.tile else args.batch, tell, sides(args.tile) if args.tile else None)
     except ValueError as error:
         raise ValueError(f"--{error}") from error
 
@@ -106,8 +108,9 @@ def introduce(how: How, sources: Sequence[Source]) -> None:
 
 def mode(G: Generator) -> str:
     """The inference mode in words."""
-    dropout = f"dropout on, seed {G.inference.seed}" if G.inference.dropout else "dropout off"
-    return f"{dropout}, {'running' if G.inference.statistics == 'running' else 'batch'} statistics"
+    dropout = f"dropout on, seed {G.inference.seed}, " if G.inference.dropout else "dropout off, "
+    noisy = any(isinstance(module, Dropout) for module in G.net.modules())
+    return f"{dropout * noisy}{'running' if G.inference.statistics == 'running' else 'batch'} statistics"
 
 
 def prepare(args: argparse.Namespace) -> Generator:

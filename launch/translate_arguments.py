@@ -10,6 +10,9 @@ from p2p.members import wants_instances
 from p2p.pictures import Source
 from p2p.spec import Spec
 
+DIGITS = 9
+"""Of a number on the command line, at most."""
+
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
@@ -37,7 +40,8 @@ def parser() -> argparse.ArgumentParser:
         "--tile",
         type=_size,
         metavar="N|HxW",
-        help="make larger pictures in windows of this size, so that memory does not grow with them",
+        help="make larger pictures in windows of this size, so that memory does not grow with them; norms measure, and"
+        " dropout repeats in, each window",
     )
     stored = p.add_argument_group("how the generator is used, if not as stored with it")
     stored.add_argument("--dropout", choices=("on", "off"))
@@ -81,6 +85,8 @@ def _add_features(p: argparse.ArgumentParser) -> None:
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text} is not a whole number >= 0")
+    if len(text) > DIGITS:
+        raise argparse.ArgumentTypeError(f"{text} is more than anybody means; use at most {DIGITS} digits")
     return int(text)
 
 
@@ -119,6 +125,8 @@ def check_options(args: argparse.Namespace, spec: Spec) -> None:
     if not {1, 3}.issuperset(spec.pictures):
         x, y = spec.pictures
         raise ValueError(f"{args.checkpoint}: makes {x} -> {y} channels; pictures have 1 or 3")
+    if len(dict(args.edit)) < len(args.edit):
+        raise ValueError("--edit: names an instance twice; give each one cluster")
     if args.instances and not wants_instances(spec):
         raise ValueError("--instances: this G was trained without instance maps; leave it out")
     if args.pairs and spec.view.classes:

@@ -11,9 +11,10 @@ from p2p import config as conf
 from p2p.data.augment import sides
 from p2p.data.shardset import ShardSet
 from p2p.exact import PARTS
-from p2p.networks.encoder import Encoder, Told
+from p2p.networks.blocks import Segment
+from p2p.networks.encoder import Encoder
 from p2p.networks.norm import SyncNorm
-from p2p.networks.vgg import load_vgg, weights_file
+from p2p.networks.vgg import LEAST, load_vgg, weights_file
 from p2p.plan import Plan
 from p2p.stages import taken_over
 from p2p.tasks.pix2pix import Pix2Pix
@@ -39,6 +40,8 @@ def task(game: Pix2Pix, train: ShardSet) -> None:
     """
     if game.features and not train.index.instances:
         raise ValueError(f"task.features: {train.folder} has no instance maps; pack it with them, or use features=0")
+    if game.features and not find_spec("sklearn"):
+        raise ValueError("task.features: are clustered by scikit-learn; pip install 'p2p[features]', or use features=0")
     if game.perceptual:
         if train.channels[1] not in (1, 3):
             raise ValueError(f"task.perceptual: VGG sees 1 or 3 channels, y has {train.channels[1]}; use perceptual=0")
@@ -55,10 +58,12 @@ def init_from(plan: Plan) -> None:
     if not given:
         return
     folder = checkpoint.resolve(Path(given))
+    held = checkpoint.read_state(folder)["files"]
     for name, net in plan.shapes.items():
-        if (folder / f"{name}.safetensors").is_file():
+        if f"{name}.safetensors" in held:
+            old = checkpoint.shapes(folder, name)
             try:
-                taken_over(net, checkpoint.shapes(folder, name))
+                taken_over(net, old)
             except ValueError as error:
                 raise ValueError(
                     f"init_from: {folder} has another {name}: {error}; give a run of the same networks, or of those"
@@ -81,9 +86,9 @@ def batch(plan: Plan) -> None:
         raise ValueError(f"data.lanes: {d.lanes} is not a multiple of data.batch {d.batch}; use 0 to have one chosen")
     plan.order, plan.rate  # noqa: B018 - they check their own settings
     if plan.total == plan.begin:
-        raise ValueError(
-            f"schedule.epochs: {plan.config.schedule.epochs} of {plan.order.size} pairs is no image; give more"
-        )
+        what = f"schedule.epochs: {plan.config.schedule.epochs} of {plan.order.size} pairs is no image"
+        stage = f"schedule.alone: leaves stage {plan.stage}{plan.name} no step of {d.batch} images"
+        raise ValueError(f"{stage if plan.alone or plan.origin < plan.begin else what}; give more, or another alone")
     for name, group in plan.groups.items():
         if d.batch % group or d.micro % group or d.batch // group < world:
             raise ValueError(
@@ -107,7 +112,7 @@ def engine(plan: Plan, device: torch.device) -> None:
         ValueError: it does not, or cannot.
     """
     e, d, world = plan.config.engine, plan.config.data, plan.world
-    for name, net in plan.shapes.items():
+    for name, net in plan.players.items():
         sync = any(isinstance(m, SyncNorm) for m in net.modules())
         if sync and world > 1 and device.type == "cpu":
             raise ValueError(f"{name}.norm: sync over {world} ranks needs GPUs; use batch, instance or none on CPUs")
@@ -119,6 +124,10 @@ def engine(plan: Plan, device: torch.device) -> None:
             raise ValueError(f"{name}.norm: sync depends on the number of ranks; use batch, or engine.reduction=fast")
         if name == "D" and plan.task.gan == "wgan" and (sync or plan.groups[name] > 1):
             raise ValueError("D.norm: mixes images, which wgan's penalty forbids; use instance, none or D.group=1")
+    if e.recompute and not any(isinstance(m, Segment) for m in plan.shapes["G"].modules()):
+        raise ValueError(
+            f"engine.recompute: {plan.generator.name} keeps its activations; leave it out, or G.name=global or local"
+        )
     if e.name == "ddp" and (e.zero_stage or e.offload):
         raise ValueError(
             "engine.zero_stage, engine.offload: are DeepSpeed's; use engine.name=deepspeed, or leave them out"
@@ -170,12 +179,12 @@ def networks(plan: Plan) -> None:
         ValueError: it does not.
     """
     crop = plan.config.data.crop
-    G = plan.shapes["G"]
-    nets = {**plan.shapes, **({"G": G.G, "E": G.E} if isinstance(G, Told) else {})}
+    if plan.task.perceptual and min(sides(crop)) < LEAST:
+        raise ValueError(f"data.crop: VGG needs {LEAST} pixels, and {crop} is less; use more, or task.perceptual=0")
     channels = {name: net.channels[0] for name, net in plan.networks.items()}
     if plan.generator.encoder:
         channels["E"] = plan.generator.encoder.channels[0]
-    for name, net in nets.items():
+    for name, net in plan.players.items():
         pictures = torch.empty(1, channels[name], *sides(crop), device="meta")
         try:
             (net.eval().maps if isinstance(net, Encoder) else net.eval())(pictures)

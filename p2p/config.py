@@ -98,7 +98,7 @@ class Engine:
     """bf16: autocast around the networks; losses and weights stay float32."""
     channels_last: bool = True
     recompute: bool = False
-    """Forget activations inside G and compute them again for the backward: less memory, a third more time."""
+    """Forget activations inside G and compute them again for the backward: less memory, up to half more time."""
     compile: bool = False
 
 

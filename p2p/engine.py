@@ -54,7 +54,8 @@ class Engine(Forward):
         self.base_lr = lr
         self._distribute(lr, betas, reduction)
         # The first layer's gradient is the last of a backward, and is there before the ranks wait for each other.
-        next(iter(self.parameters.values())).register_post_accumulate_grad_hook(lambda p: self.busy.stop())
+        busy = self.busy  # not self: no collector sees a hook, and the engine would never end
+        next(iter(self.parameters.values())).register_post_accumulate_grad_hook(lambda p: busy.stop())
 
     def _distribute(self, lr: float, betas: tuple[float, float], reduction: Reduction) -> None:
         """Make the optimiser, and whatever sums gradients over ranks."""

@@ -19,10 +19,10 @@ class Forward:
     Args:
         net: moved to `device`, and kept as `forward.net`.
         precision: bf16 wraps each forward in autocast; outputs, losses and weights stay float32.
-        channels_last: memory format of weights and inputs.
+        channels_last: memory format of inputs; an engine's weights have it, too.
         compile: run the forward through `torch.compile`.
-        recompute: forget activations and compute them again for the backward. With micro-batches the graphs of
-            several forwards wait for their turn, and would not fit otherwise.
+        recompute: forget activations and compute them again for the backward, where the graphs of several micro-batches
+            wait for their turn and would not fit otherwise.
     """
 
     def __init__(

@@ -59,8 +59,10 @@ class Generator:
         if (features is None) == (self.encoder is not None):
             raise ValueError("G was trained with features, and got none" if self.encoder else "G knows no features")
         H, W = x.shape[-2:]
-        seen = [x.to(self.device)] + ([features.to(self.device, x.dtype)] if features is not None else [])
-        return self._make(torch.cat(seen, 1), self.inference.statistics)[..., :H, :W]
+        seen = x.to(self.device)
+        if features is not None:
+            seen = torch.cat([seen, features.to(seen)], 1)
+        return self._make(seen, self.inference.statistics)[..., :H, :W]
 
     @torch.inference_mode()
     def changed(self, x: Tensor, before: Tensor, after: Tensor) -> Tensor:
@@ -123,7 +125,8 @@ class Generator:
 
     def _pad(self, x: Tensor) -> Tensor:
         H, W = x.shape[-2:]
-        return F.pad(x, (0, self.padded(W) - W, 0, self.padded(H) - H), mode="replicate")
+        right, below = self.padded(W) - W, self.padded(H) - H
+        return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
 
     def padded(self, side: int) -> int:
         """The side that the network gets for a picture of `side` pixels."""

@@ -77,6 +77,9 @@ class How:
     def __post_init__(self) -> None:
         if self.tile:
             check(self.tile, self.overlap, self.multiple)
+            least = max(2 * self.multiple, int(getattr(self.generator.net, "least", 1)))
+            if min(self.tile) < least:
+                raise ValueError(f"tile: {min(self.tile)} pixels leave no room to overlap; use {least} or more")
 
     @property
     def multiple(self) -> int:

@@ -19,6 +19,7 @@ from p2p.data.views import View
 from p2p.engine import Engine
 from p2p.forward import Forward
 from p2p.networks.blocks import set_recompute
+from p2p.networks.encoder import Told
 from p2p.networks.norm import GroupedBatchNorm
 from p2p.networks.vgg import load_vgg, weights_file
 from p2p.spec import Net, Spec
@@ -123,7 +124,13 @@ class Plan:
     @cached_property
     def groups(self) -> dict[str, int]:
         """Images that share batch statistics in each network."""
-        return {name: lcm(*_groups(net)) for name, net in self.shapes.items()}
+        return {name: lcm(*_groups(net)) for name, net in self.players.items()}
+
+    @property
+    def players(self) -> dict[str, nn.Module]:
+        """The networks without memory, E apart from G."""
+        G = self.shapes["G"]
+        return {**self.shapes, **({"G": G.G, "E": G.E} if isinstance(G, Told) else {})}
 
     @property
     def unit(self) -> int:
@@ -141,38 +148,6 @@ class Plan:
         """Images of each rank in a step."""
         batch = self.config.data.batch
         return [len(rank_slice(0, batch, r, self.world, self.unit)) for r in range(self.world)]
-
-    def describe(self) -> str:
-        """What was derived, for the reader of the log."""
-        c, shares = self.config, self.shares
-        images = f"{min(shares)}" if min(shares) == max(shares) else f"{min(shares)} to {max(shares)}"
-        micro = f" in micro-batches of {self.micro}" if self.micro else ""
-        shards = f"{len(self.train.counts)} shard{'s' * (len(self.train.counts) > 1)}"
-        val = f"; validation {self.val.folder}: {sum(self.val.counts):,}" if self.val else "; no validation"
-        return "\n".join(
-            [
-                f"data    {self.train.folder}: {self.order.size:,} pairs in {shards}{val}",
-                *self._nets(),
-                f"engine  {c.engine.precision}, {self.engine}",
-                f"batch   {c.data.batch} = {self.world} rank{'s' * (self.world > 1)} x {images} images{micro}",
-                f"run     {self.total:,} images, {self.total // c.data.batch:,} steps",
-            ]
-        )
-
-    def _nets(self) -> list[str]:
-        """A line for each stage."""
-        nets = ", ".join(f"{k} {s.name} {_parameters(self.shapes[k]):,}" for k, s in self.networks.items())
-        earlier = self.before._nets() if self.before else []
-        return [*earlier, f"nets    {nets} parameters{self.name and f', to {self.total:,} images'}{self.name}"]
-
-    @property
-    def engine(self) -> str:
-        """How gradients and optimisers are distributed, in words."""
-        e = self.config.engine
-        zero = f"DeepSpeed ZeRO-{e.zero_stage}{' offloaded' * e.offload}"
-        return (zero if e.name == "deepspeed" else "DDP" if self.world > 1 else "one process") + ", exact" * (
-            e.reduction == "exact"
-        )
 
     def stream(self, rank: int, world: int, report: Callable[[str], None]) -> Stream:
         """The training batches of one rank; `report` is told of unreadable samples."""
@@ -212,7 +187,8 @@ class Plan:
                 lr=c.optimizer.lr,
                 betas=(c.optimizer.beta1, c.optimizer.beta2),
                 parts=parts(net),
-                recompute=name == "G" and 0 < self.micro < max(self.shares),
+                # G's graphs of all micro-batches wait while D, where it moves first, has its turn.
+                recompute=name == "G" and self.task.first == "D" and 0 < self.micro < max(self.shares),
                 reduction=c.engine.reduction,
                 **self._called(device),
             )
@@ -224,7 +200,10 @@ class Plan:
         if not self.task.perceptual:
             return {}
         file = weights_file(self.task.vgg, self.task.vgg_weights)
-        return {"VGG": Forward(load_vgg(self.task.vgg, self.task.vgg_input, file), **self._called(device))}
+        vgg = load_vgg(self.task.vgg, self.task.vgg_input, file)
+        if self.config.engine.channels_last:
+            vgg = vgg.to(memory_format=torch.channels_last)
+        return {"VGG": Forward(vgg, **self._called(device))}
 
     def _called(self, device: torch.device) -> dict[str, Any]:
         e = self.config.engine
@@ -236,7 +215,3 @@ class Plan:
 def _groups(net: nn.Module) -> list[int]:
     """Images that share statistics in each norm."""
     return [m.group for m in net.modules() if isinstance(m, GroupedBatchNorm)]
-
-
-def _parameters(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())

@@ -14,10 +14,10 @@ from torchvision.utils import make_grid
 from p2p import __version__, checkpoint, dist, evaluate, status
 from p2p import config as conf
 from p2p.data.augment import sides
-from p2p.data.views import painted, to_uint8
+from p2p.data.views import painted, rgb, to_uint8
 from p2p.generator import FILE, Generator
 from p2p.log import Journal, Log, NonFiniteError
-from p2p.loop import Chore, train
+from p2p.loop import Chore, split, train
 from p2p.plan import Plan
 from p2p.resume import beginning
 from p2p.stages import grown
@@ -56,7 +56,7 @@ class Run:
         self.writer = checkpoint.Writer()
         self.watch = Watch(device, self.say)
         self.nets, self.fixed = plan.engines(device), plan.fixed(device)
-        self.ema = self._averaged()
+        self.ema: AveragedModel | None = None
         self.images = self.saved = self._resume()
         self.stream = plan.stream(dist.rank(), dist.world(), self.warn)
 
@@ -123,7 +123,7 @@ class Run:
             batch = self.plan.config.data.batch
             # Every rank measures the same images, so all have the same averages.
             steps = self.plan.stream(0, 1, self.warn).batches(0, -(-CALIBRATION_IMAGES // batch) * batch)
-            generator.calibrate(steps)
+            generator.calibrate(part for step in steps for part in split(step, self.plan.micro or batch))
         return generator
 
     def save(self, images: int) -> None:
@@ -155,11 +155,17 @@ class Run:
         self.say(f"saved {path}")
 
     def validate(self, record: Callable[[int, dict[str, float]], None], images: int) -> None:
-        """Measure the validation L1; with what the best constant picture would have, the first time."""
+        """Measure the validation L1; the first time in a stage with what the best constant picture would have."""
         figures = {"val/L1": evaluate.l1(self.generator(), self._validation(dist.rank(), dist.world()))}
-        if images == 0:
+        if images == 0 or self._first(images):
             figures["val/L1 of the best constant"] = self.constant_l1()
         record(images, figures)
+
+    def _first(self, images: int) -> bool:
+        """Whether this validation is the first of a later stage, whose pictures are larger."""
+        every, begin = self.plan.config.every.validate, self.plan.begin
+        first = min((begin // every + 1) * every if every else self.plan.total, self.plan.total)
+        return begin > 0 and images - self.plan.config.data.batch < first <= images
 
     def constant_l1(self) -> float:
         """See `p2p.evaluate.constant_l1`; of the first validation pairs."""
@@ -221,6 +227,7 @@ class Run:
         seen."""
         found = beginning(self.plan, self.folder)
         if found is None:
+            self.ema = self._averaged()
             return 0
         path, state = found
         ours = path.parents[1].resolve() == self.folder.resolve()
@@ -234,14 +241,10 @@ class Run:
                 engine.load(tensors if same else grown(engine.net, engine.state(), tensors))
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
+        self.ema = self._averaged()
         if self.ema and ours and "ema.safetensors" in state["files"]:
             average = checkpoint.read_tensors(path, "ema", state)
             own = {name: tensor.shape for name, tensor in self.ema.state_dict().items()}
             if own == {name: tensor.shape for name, tensor in average.items()}:  # else a larger net's begins here
                 self.ema.load_state_dict(average)
         return int(state["images"]) if ours else 0
-
-
-def rgb(picture: Tensor) -> Tensor:
-    """uint8 `[1,H,W]` or `[3,H,W]` -> `[3,H,W]`."""
-    return picture.expand(3, -1, -1) if len(picture) == 1 else picture

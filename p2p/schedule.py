@@ -25,7 +25,7 @@ def port(epoch: float, full: float, decay: float) -> float:
 def hd(epoch: float, full: float, decay: float) -> float:
     """pix2pixHD's code, held for each epoch e = 1, 2, ...: 1 - max(0, e - full - 1) / decay."""
     e = int(epoch) + 1
-    return 1 - max(0.0, e - full - 1) / decay if decay else 1.0
+    return max(0.0, 1 - max(0.0, e - full - 1) / decay) if decay else 1.0
 
 
 SCHEDULES = {"constant": constant, "linear": linear, "port": port, "hd": hd}

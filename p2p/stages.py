@@ -3,6 +3,7 @@ from the one before (Wang et al. 2018, section 3.2)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from p2p import config as conf
 from p2p.data.augment import Size, sides
 from p2p.engine import parameter_of
+from p2p.networks import LocalEnhancer, MultiScale
+from p2p.strict import checked
 
 Shape = tuple[int, ...]
 
@@ -35,6 +38,8 @@ def stages(config: conf.Config) -> Iterator[Stage]:
         coarser = len(schedules) - 1 - at
         where = "schedule" if not coarser else f"coarse.{at}"
         own = replace(coarsened(config, coarser) if coarser else config, schedule=schedule, coarse=())
+        if not schedule.epochs + schedule.decay:
+            raise ValueError(f"{where}.epochs: this stage has no length; give more than 0")
         if schedule.alone > schedule.epochs + schedule.decay:
             raise ValueError(f"{where}.alone: {schedule.alone} epochs are more than this stage has; give less")
         if schedule.alone and own.G.name != "local":
@@ -49,19 +54,33 @@ def coarsened(config: conf.Config, by: int) -> conf.Config:
     """The experiment with `by` enhancers less in G and scales less in D, at sizes halved as often."""
     if config.G.name != "local":
         raise ValueError("coarse: is for a local G, whose inner nets are trained first; leave it out, or G.name=local")
-    G = {"width": 32, "enhancers": 1} | config.G.settings
+    G = complete(LocalEnhancer, config.G.settings, "G")
     if G["enhancers"] < by:
         raise ValueError(f"coarse: has {by} stages, and G.enhancers is {G['enhancers']}; one for each is the most")
-    D = {"scales": 2} | config.D.settings
-    if config.D.name == "multiscale" and D["scales"] <= by:
-        raise ValueError(f"D.scales: {D['scales']}, and the first of {by} coarse stages has {by} less; give more")
+    D = config.D
+    if D.name == "multiscale":
+        scales = complete(MultiScale, D.settings, "D")["scales"]
+        if scales <= by:
+            raise ValueError(f"D.scales: {scales}, and the first of {by} coarse stages has {by} less; give more")
+        D = replace(D, settings={**D.settings, "scales": scales - by})
     data = replace(config.data, load=halved(config.data.load, by, "load"), crop=halved(config.data.crop, by, "crop"))
     return replace(
         config,
         G=inner(G, by),
-        D=replace(config.D, settings=D | {"scales": D["scales"] - by}) if config.D.name == "multiscale" else config.D,
+        D=D,
         data=data,
     )
+
+
+def complete(network: type[nn.Module], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Every setting of a network, those that are not given by their defaults.
+
+    Raises:
+        ValueError: one that is given is none of its, or of another type.
+    """
+    parameters = signature(network).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return defaults | checked(network, dict(given), where)
 
 
 def inner(settings: Mapping[str, Any], by: int) -> conf.Part:

@@ -1,21 +1,28 @@
 """Coarse to fine: what a stage takes over, what learns in it, in one command and in separate runs."""
 
+import gc
 import json
 import shutil
 import subprocess
+import threading
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from p2p import checkpoint, schedule
+from launch import muster
+from p2p import checkpoint, checks, schedule
 from p2p import config as conf
 from p2p.build import plan
 from p2p.data.augment import sides
 from p2p.data.views import View
+from p2p.generator import Generator
 from p2p.log import Journal
-from p2p.networks import LocalEnhancer, MultiScale, ResNet
+from p2p.networks import Encoder, LocalEnhancer, MultiScale, ResNet, UNet
+from p2p.networks.encoder import Told
+from p2p.networks.vgg import VGG
 from p2p.run import Run
 from p2p.spec import Net, Spec
 from p2p.stages import grown, newest_of, stages, taken_over
@@ -321,3 +328,119 @@ def test_a_recipes_networks_are_the_papers_and_take_its_pictures(name):
             assert sum(p.numel() for p in G.parameters()) == expected
             scales = stage.config.D.settings["scales"]
             assert sum(p.numel() for p in D.parameters()) == 2_801_601 * scales
+
+
+def test_a_stages_engines_end_with_it(whole, tmp_path):
+    """No hook keeps the networks and moments of an earlier stage in memory."""
+    _, config = whole
+    made = plan(conf.load(config), 1, CPU)
+    engines = made.at(0).engines(CPU)
+    left = [weakref.ref(engine) for engine in engines.values()]
+    del engines
+    gc.collect()
+    assert [ref() for ref in left] == [None, None]
+
+
+def test_an_average_begins_with_what_the_run_begins_with(whole, label_folder, tmp_path):
+    """With `init_from`, the first validation is that of the weights taken over."""
+    run, _ = whole
+    tree = hd_tree(label_folder) | {"coarse": [], "init_from": str(run), "ema": {"half_life": 1000}}
+    tree["schedule"] = {"epochs": 1}
+    assert train(tree_file(tmp_path, tree), tmp_path / "run", "every.save=0") == 0
+    last = [line["val/L1"] for line in scalars(run) if "val/L1" in line][-1]
+    assert scalars(tmp_path / "run")[0]["val/L1"] == pytest.approx(last, rel=1e-5)
+
+
+def test_recomputing_gives_the_same_bits_through_the_command(whole, tmp_path):
+    run, config = whole
+    assert train(config, tmp_path, "engine.recompute=true") == 0
+    assert all(torch.equal(t, state(tmp_path, 48)[name]) for name, t in state(run, 48).items())
+
+
+def test_the_perceptual_loss_trains_stops_and_goes_on(label_folder, tmp_path):
+    """With a VGG of random weights, on two ranks and on one."""
+    torch.manual_seed(0)
+    save_file({n: t.contiguous() for n, t in VGG("vgg16").state_dict().items()}, tmp_path / "vgg.safetensors")
+    tree = hd_tree(label_folder) | {"coarse": [], "schedule": {"epochs": 1}}
+    tree["task"] = {"name": "pix2pixhd", "vgg": "vgg16", "vgg_weights": str(tmp_path / "vgg.safetensors")}
+    config = tree_file(tmp_path, tree)
+    assert train(config, tmp_path / "one", "every.save=8", "every.keep=9") == 0
+    assert all("G/perceptual" in line for line in scalars(tmp_path / "one") if "G/gan" in line)
+    shutil.copytree(checkpoint.folder(tmp_path / "one", 8), checkpoint.folder(tmp_path / "again", 8))
+    assert train(config, tmp_path / "again", "every.save=8") == 0
+    expected = state(tmp_path / "one", 24)
+    assert all(torch.equal(t, state(tmp_path / "again", 24)[name]) for name, t in expected.items())
+    done = subprocess.run(command(config, tmp_path / "two", ranks=2), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in (n for n in expected if n.startswith("net/")):
+        torch.testing.assert_close(state(tmp_path / "two", 24)[name], expected[name], rtol=1e-3, atol=3e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("G.enhancers=two", "G.enhancers: input should be a valid integer"),
+        ("G.width=wide", "G.width: input should be a valid integer"),
+        ("D.scales=three", "D.scales: input should be a valid integer"),
+        ("schedule.alone=0.0001", "schedule.alone: leaves stage 1"),
+        ("schedule.alone=1.499", "schedule.alone: leaves stage 2"),
+        ("coarse=[{epochs: 0}]", "coarse.0.epochs: this stage has no length"),
+        ("E={norm: batch, group: 3, downs: 1}", "E.group: 3 images share statistics"),
+    ],
+)
+def test_mistakes_in_stages_are_named(label_folder, tmp_path, capsys, override, says):
+    assert says in refused(tree_file(tmp_path, hd_tree(label_folder)), tmp_path, capsys, override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["engine.recompute=true"], "engine.recompute: unet keeps its activations"),
+        (["task.perceptual=1", "G.size=8", "data.crop=8", "data.load=8"], "data.crop: VGG needs 16 pixels"),
+    ],
+)
+def test_settings_that_the_unet_cannot_take(shard_folder, tmp_path, capsys, monkeypatch, overrides, says):
+    monkeypatch.setattr(checks, "load_vgg", lambda *given: None)
+    monkeypatch.setattr(checks, "weights_file", lambda *given: None)
+    assert says in refused(tree_file(tmp_path, small_tree(shard_folder)), tmp_path, capsys, *overrides)
+
+
+def test_a_run_to_begin_from_is_looked_at_before_anything_starts(whole, label_folder, tmp_path, capsys):
+    run, _ = whole
+    broken = shutil.copytree(run, tmp_path / "broken")
+    (checkpoint.newest(broken) / "D.safetensors").unlink()
+    config = tree_file(tmp_path, hd_tree(label_folder) | {"coarse": [], "init_from": str(broken)})
+    assert "D.safetensors: is missing" in refused(config, tmp_path, capsys)
+
+
+def test_labels_beyond_the_classes_are_holes(label_folder, tmp_path, capsys):
+    """An index that promises fewer classes than its maps have."""
+    folder = shutil.copytree(label_folder / "train", tmp_path / "set")
+    index = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps(index | {"classes": 3}))
+    tree = hd_tree(label_folder)
+    tree["data"] |= {"train": str(folder), "val": ""}
+    said = refused(tree_file(tmp_path, tree), tmp_path, capsys)
+    assert "label 3 is not below the 3 classes of index.json" in said
+
+
+def test_features_with_the_unet_have_the_trainings_size():
+    G = Told(UNet(5, 3, size=64, width=2), Encoder(3, 2, width=2, downs=2))
+    spec = Spec("unet", {"size": 64, "width": 2}, (5, 3), 64, encoder=Net("instance", {"width": 2, "downs": 2}, (3, 2)))
+    assert Generator(G, spec, conf.Inference()).padded(64) == 64
+
+
+def test_a_rank_waits_for_the_checkpoint_of_the_stage_before(whole, tmp_path, monkeypatch):
+    """A shared disk may show it late; where it is not shared, that is said."""
+    run, config = whole
+    made = plan(conf.load(config), 1, CPU)
+    shutil.copytree(checkpoint.folder(run, 8), checkpoint.folder(tmp_path, 8))
+    aside = shutil.copytree(checkpoint.folder(run, 12), tmp_path / "aside")
+    late = threading.Timer(1, lambda: aside.rename(checkpoint.folder(tmp_path, 12)))
+    late.start()
+    assert muster.arrived(made, tmp_path, 8) == 8
+    assert muster.arrived(made, tmp_path, 12) == 12
+    late.join()
+    monkeypatch.setattr(muster, "LATE", 0.1)
+    with pytest.raises(ValueError, match="the checkpoint after 24 images is not seen here; use a shared folder"):
+        muster.arrived(made, tmp_path, 24)

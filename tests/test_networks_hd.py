@@ -225,14 +225,16 @@ def test_vggs_weights_are_constants_and_pass_gradients_on():
     assert all(p.grad is None for p in net.parameters())
 
 
-def test_weights_come_from_a_file_or_from_torchvisions_cache(tmp_path, monkeypatch):
+@pytest.mark.parametrize("of_today", [True, False])  # torchvision's own are of 2017
+def test_weights_come_from_a_file_or_from_torchvisions_cache(tmp_path, monkeypatch, of_today):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(ValueError, match=r"vgg19-dcbb9e9d.pth does not exist; put https://.*task.perceptual=0"):
+    with pytest.raises(ValueError, match=r"vgg19-dcbb9e9d.pth is no file; put https://.*task.perceptual=0"):
         weights_file("vgg19", "")
     net = VGG("vgg16")
     whole = net.state_dict() | {"classifier.0.weight": torch.zeros(3)}  # the full file has more
     (tmp_path / "checkpoints").mkdir()
-    torch.save(whole, tmp_path / "checkpoints" / "vgg16-397923af.pth")
+    file = tmp_path / "checkpoints" / "vgg16-397923af.pth"
+    torch.save(whole, file, _use_new_zipfile_serialization=of_today)
     found = load_vgg("vgg16", "raw", weights_file("vgg16", ""))
     assert all(torch.equal(a, b) for a, b in zip(found.state_dict().values(), net.state_dict().values(), strict=True))
     with pytest.raises(ValueError, match=r"holds no weights of vgg19 \(features.16.weight is missing"):

@@ -58,7 +58,7 @@ class Augment:
         return cut
 
     def _resize(self, member: Tensor, *, mask: bool) -> Tensor:
-        size = sides(self.load if self.train or not self.load else self.crop)
+        size = sides(self.load if self.train or not any(sides(self.load)) else self.crop)
         if not any(size) or member.shape[1:] == size:
             return member
         if mask:

@@ -85,6 +85,8 @@ class ShardSet:
         else:
             left, right = _decode(pictures["ab"], a).chunk(2, dim=-1)
             x, y = (left, right) if self.index.layout == "left" else (right, left)
+        if self.index.classes and int(x.max()) >= self.index.classes:
+            raise ValueError(f"label {int(x.max())} is not below the {self.index.classes} classes of {form.INDEX}")
         sides = {"x": y, "y": x} if self.reverse else {"x": x, "y": y}
         return sides | ({"instances": _ids(pictures["inst"])} if self.index.instances else {})
 

@@ -72,6 +72,11 @@ def painted(labels: Tensor) -> Tensor:
     return colours.to(labels.device, torch.uint8)[labels[:, 0].long()].permute(0, 3, 1, 2)
 
 
+def rgb(picture: Tensor) -> Tensor:
+    """uint8 `[1,H,W]` or `[3,H,W]` -> `[3,H,W]`."""
+    return picture.expand(3, -1, -1) if len(picture) == 1 else picture
+
+
 def to_float(pixels: Tensor) -> Tensor:
     """uint8 `[N,C,H,W]` -> float32 in [-1, 1], on the device where the pixels are."""
     return pixels.to(torch.float32) / 127.5 - 1

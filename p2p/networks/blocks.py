@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, are_deterministic_algorithms_enabled, cat, is_grad_enabled, nn
+from torch import Tensor, are_deterministic_algorithms_enabled, autocast, cat, is_grad_enabled, nn
 from torch.utils.checkpoint import checkpoint
 
 from p2p.networks.norm import NormName, make_norm
@@ -22,11 +22,11 @@ class Segment(nn.Module):
 
 
 def set_recompute(net: nn.Module) -> int:
-    """Have every segment of `net` computed again; returns how many there are."""
-    segments = [module for module in net.modules() if isinstance(module, Segment)]
-    for segment in segments:
-        segment.recompute = True
-    return len(segments)
+    """Have the segments of `net` computed again, and those inside with them; returns how many there are."""
+    if isinstance(net, Segment):
+        net.recompute = True
+        return 1
+    return sum(set_recompute(child) for child in net.children())
 
 
 class Conv(Segment):
@@ -102,7 +102,8 @@ class Head(Segment):
 def reflected(x: Tensor, by: int) -> Tensor:
     """`[N,C,H,W]` with `by` pixels more on each side, mirrored at the outermost."""
     if not are_deterministic_algorithms_enabled():
-        return F.pad(x, (by,) * 4, mode="reflect")
+        with autocast("cpu", enabled=False):  # which would pad in float32
+            return F.pad(x, (by,) * 4, mode="reflect")
     for dim in (-1, -2):  # the gradient of PyTorch's own adds in any order on a GPU
         size = x.shape[dim]
         before, after = x.narrow(dim, 1, by), x.narrow(dim, size - by - 1, by)

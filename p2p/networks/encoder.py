@@ -1,5 +1,6 @@
 """pix2pixHD's instance features: an encoder of the photograph, averaged over each instance."""
 
+from math import gcd
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from p2p.networks.norm import NormName, init_normal
 
 DENSE = 2**20
 """Rows of a table of sums that are not worth avoiding."""
+LANES = 8
+"""Sums of an instance that grow side by side. An addition waits for the one before it to the same number, and
+neighbouring pixels mostly are of one instance."""
 
 
 class Encoder(nn.Module):
@@ -78,7 +82,7 @@ class Told(nn.Module):
     @property
     def least(self) -> int:
         """The least side."""
-        return 2 * self.size
+        return max(int(getattr(net, "least", net.size)) for net in (self.G, self.E))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, z: Tensor | None, y: Tensor, instances: Tensor) -> Tensor:
         """`x` `[N,C,H,W]`, `z` see `UNet`, `y` and `instances` see `Encoder` -> y again, `[N,C',H,W]`."""
@@ -108,8 +112,11 @@ class _Pool(torch.autograd.Function):
         ctx.save_for_backward(rows)
         ctx.count = count
         means = instance_means(maps, rows, count).to(maps.dtype)
-        N, _, H, W = maps.shape
-        return torch.stack([mean.index_select(0, rows).view(N, H, W) for mean in means], 1)
+        pooled = torch.empty_like(maps, memory_format=torch.contiguous_format)
+        for picture, own in zip(pooled, rows.chunk(len(maps)), strict=True):
+            for plane, mean in zip(picture, means, strict=True):
+                torch.index_select(mean, 0, own, out=plane.view(-1))
+        return pooled
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
@@ -120,14 +127,12 @@ class _Pool(torch.autograd.Function):
 def instance_means(maps: Tensor, rows: Tensor, count: int) -> Tensor:
     """The mean of each row, float64 `[C,count]`; 0 where it has no pixel. Sums are float64: an instance may have
     millions of pixels."""
-    pixels = torch.bincount(rows, minlength=count).clamp(min=1)
-    return torch.stack([_sums(rows, one.reshape(-1).double(), count) for one in maps.unbind(1)]) / pixels
-
-
-def _sums(rows: Tensor, values: Tensor, count: int) -> Tensor:
-    if rows.is_cuda:  # there bincount cannot add in a stated order, which `exact` asks for
-        return values.new_zeros(count).index_add(0, rows, values)
-    return torch.bincount(rows, values, minlength=count)
+    lanes = gcd(len(rows), LANES if LANES * count <= DENSE else 1)
+    spread = (rows.view(-1, lanes) + count * torch.arange(lanes, device=rows.device)).flatten()
+    pixels = torch.bincount(spread, minlength=lanes * count).view(lanes, count).sum(0)
+    zeros = torch.zeros(lanes * count, dtype=torch.float64, device=rows.device)
+    sums = [zeros.scatter_add(0, spread, one.reshape(-1).double()) for one in maps.unbind(1)]
+    return torch.stack(sums).view(-1, lanes, count).sum(1) / pixels.clamp(min=1)
 
 
 def instance_rows(instances: Tensor) -> tuple[Tensor, int]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Literal
+from zipfile import is_zipfile
 
 import torch
 from safetensors.torch import load_file
@@ -14,6 +15,8 @@ Input = Literal["imagenet", "raw"]
 LAYERS = {"vgg19": "E", "vgg16": "D"}
 """Their columns in table 1 of Simonyan and Zisserman 2015."""
 URLS = {"vgg19": VGG19_Weights.IMAGENET1K_V1.url, "vgg16": VGG16_Weights.IMAGENET1K_V1.url}
+LEAST = 16
+"""Pixels a side that are halved four times."""
 ENDS = {"vgg19": (2, 7, 12, 21, 30), "vgg16": (2, 7, 12, 19, 26)}
 """Where relu1_1, relu2_1, ..., relu5_1 are done (Simonyan and Zisserman 2015)."""
 
@@ -63,7 +66,7 @@ def weights_file(name: Name, given: str) -> Path:
     file = Path(given).expanduser() if given else Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     if not file.is_file():
         raise ValueError(
-            f"task.vgg_weights: {file} does not exist; put {url} there, name another file, or train without it"
+            f"task.vgg_weights: {file} is no file; put {url} there, name another file, or train without it"
             " by task.perceptual=0"
         )
     return file
@@ -79,7 +82,7 @@ def load_vgg(name: Name, input: Input, file: Path) -> VGG:
         if file.suffix == ".safetensors":
             state = load_file(file)
         else:
-            state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
         net = VGG(name, input)
         for key, own in net.state_dict().items():
             if key not in state or state[key].shape != own.shape:
