@@ -64,12 +64,7 @@ def coarsened(config: conf.Config, by: int) -> conf.Config:
             raise ValueError(f"D.scales: {scales}, and the first of {by} coarse stages has {by} less; give more")
         D = replace(D, settings={**D.settings, "scales": scales - by})
     data = replace(config.data, load=halved(config.data.load, by, "load"), crop=halved(config.data.crop, by, "crop"))
-    return replace(
-        config,
-        G=inner(G, by),
-        D=D,
-        data=data,
-    )
+    return replace(config, G=inner(G, by), D=D, data=data)
 
 
 def complete(network: type[nn.Module], given: Mapping[str, Any], where: str) -> dict[str, Any]:
