@@ -57,8 +57,11 @@ def init_from(plan: Plan) -> None:
     given = plan.experiment.init_from
     if not given:
         return
-    folder = checkpoint.resolve(Path(given))
-    held = checkpoint.read_state(folder)["files"]
+    try:
+        folder = checkpoint.resolve(Path(given))
+        held = checkpoint.read_state(folder)["files"]
+    except ValueError as error:
+        raise ValueError(f"init_from: {error}") from error
     for name, net in plan.shapes.items():
         if f"{name}.safetensors" in held:
             old = checkpoint.shapes(folder, name)

@@ -165,13 +165,6 @@ def large(areas: np.ndarray, clusters: int) -> np.ndarray:
     return found if len(found) else np.sort(np.argsort(-areas, kind="stable")[:clusters])
 
 
-def cluster(generator: Generator, batches: Iterable[Mapping[str, Any]], clusters: int = CLUSTERS) -> Centres:
-    """Cluster the features that a generator's encoder makes of the reader's `batches`, for each class of instances:
-    `collect`, then `fit`, which say what is raised."""
-    kmeans()  # before all the work
-    return fit(collect(generator, batches), clusters)
-
-
 def write(folder: Path, centres: Centres, clusters: int = CLUSTERS) -> Path:
     """Write `folder/clusters.json`; `clusters` is what was asked for."""
     classes = {str(number): values.tolist() for number, values in sorted(centres.items())}

@@ -165,9 +165,9 @@ def test_no_more_clusters_than_different_features() -> None:
 
 def test_clustering_repeats_whatever_the_batches(tmp_path: Path) -> None:
     G = make_generator(tmp_path, "features")
-    together = features.cluster(G, [batch_of(*range(8))], 2)
-    again = features.cluster(G, [batch_of(*range(8))], 2)
-    apart = features.cluster(G, [batch_of(seed) for seed in range(8)], 2)
+    together = features.fit(features.collect(G, [batch_of(*range(8))]), 2)
+    again = features.fit(features.collect(G, [batch_of(*range(8))]), 2)
+    apart = features.fit(features.collect(G, [batch_of(seed) for seed in range(8)]), 2)
     assert together.keys() == again.keys() == apart.keys() == set(range(CLASSES))
     for number, centres in together.items():
         assert torch.equal(centres, again[number])
