@@ -176,6 +176,7 @@ CASES = {
         " in bf16": {"channels_last": task == "pix2pix", "precision": "bf16"},
         " in micro-batches": {"micro": 1, "norm": "instance"},
     }.items()
+    if task != ALONE or not how
 }
 
 
