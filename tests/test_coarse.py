@@ -132,11 +132,10 @@ def test_two_ranks_through_all_stages_agree_with_one(whole, tmp_path):
     assert scalars(tmp_path)[-1]["val/L1"] == pytest.approx(scalars(run)[-1]["val/L1"], rel=1e-2)
 
 
-@pytest.mark.parametrize("stage", [1, 2])
-def test_zero_goes_through_the_stages_as_one_process_does(whole, tmp_path, stage):
+def test_zero_goes_through_the_stages_as_one_process_does(whole, tmp_path):
     pytest.importorskip("deepspeed")
     _, config = whole
-    sets = ("engine.name=deepspeed", f"engine.zero_stage={stage}", "engine.channels_last=false")
+    sets = ("engine.name=deepspeed", "engine.zero_stage=2", "engine.channels_last=false")
     done = subprocess.run(command(config, tmp_path / "zero", *sets), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert train(config, tmp_path / "ddp", "engine.channels_last=false") == 0

@@ -83,7 +83,7 @@ def weights(run):
 
 
 @pytest.mark.parametrize(
-    "how", [["--kills", "12"], ["--kills", "3", "--torchrun"], ["--kills", "8", "--task", "pix2pixhd"]]
+    "how", [["--kills", "12"], ["--kills", "3", "--torchrun"], ["--kills", "4", "--task", "pix2pixhd"]]
 )
 def test_killed_ranks_lose_and_repeat_nothing(how):
     """At any moment, in a save, while they meet, all at once; 1 to 4 ranks; torchrun itself too. The same bits."""
