@@ -89,9 +89,9 @@ def batch(plan: Plan) -> None:
         raise ValueError(f"data.lanes: {d.lanes} is not a multiple of data.batch {d.batch}; use 0 to have one chosen")
     plan.order, plan.rate  # noqa: B018 - they check their own settings
     if plan.total == plan.begin:
-        what = f"schedule.epochs: {plan.config.schedule.epochs} of {plan.order.size} pairs is no image"
-        stage = f"schedule.alone: leaves stage {plan.stage}{plan.name} no step of {d.batch} images"
-        raise ValueError(f"{stage if plan.alone or plan.origin < plan.begin else what}; give more, or another alone")
+        what = f"schedule.epochs: {plan.config.schedule.epochs} of {plan.order.size} pairs is no image; give more"
+        stage = f"schedule.alone: leaves stage {plan.stage}{plan.name} no step of {d.batch} images; use another"
+        raise ValueError(stage if plan.alone or plan.origin < plan.begin else what)
     for name, group in plan.groups.items():
         if d.batch % group or d.micro % group or d.batch // group < world:
             raise ValueError(
