@@ -112,7 +112,7 @@ def work(made: Plan, folder: Path, store: td.Store, signals: Signals) -> int:
         with reproducible(device) if made.config.engine.reduction == "exact" else nullcontext():
             code = resume(made, folder, journal, signals)
         dist.stop()  # not after an error: NCCL would wait for what is lost
-        if dist.main() and made.task.features:
+        if code == 0 and dist.main() and made.task.features:
             signals.ended()
             appearances(made, folder, journal)  # by one rank, after the group, whose ranks wait for minutes only
         return code

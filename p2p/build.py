@@ -38,8 +38,7 @@ def plan(config: conf.Config, world: int, device: torch.device) -> Plan:
         checks.engine(made, device)
         checks.pixels(stage.config.data, [s for s in (train, val) if s])
         checks.networks(made)
-    if made is None:
-        raise ValueError("schedule.epochs: the run has no length; give more than 0")
+    assert made is not None  # a schedule is at least one stage
     return made
 
 
