@@ -7,9 +7,8 @@ from pathlib import Path
 
 import torch
 
-from launch.argv import Parser
+from launch.argv import Parser, positive
 from launch.progress import progress
-from launch.translate_arguments import positive
 from p2p import config as conf
 from p2p import features, generator
 from p2p.data.shardset import ShardSet

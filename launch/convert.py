@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from launch.argv import Parser
+from launch.argv import Parser, count
 from p2p import __version__, checkpoint, original
 from p2p.config import Inference
 from p2p.data.views import View
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("folder", type=Path, metavar="FOLDER", help="holds WHICH_net_G.pth and, where there are, _D and _E")
     p.add_argument("--out", type=Path, required=True, help="new folder, a run with one checkpoint")
-    p.add_argument("--classes", type=_count, required=True, metavar="N", help="of the label maps; 0: x was a picture")
+    p.add_argument("--classes", type=count, required=True, metavar="N", help="of the label maps; 0: x was a picture")
     p.add_argument("--no-boundaries", dest="boundaries", action="store_false", help="G saw none (--no_instance)")
     p.add_argument("--which", default="latest", metavar="WHICH", help="of several epochs (%(default)s)")
     p.add_argument(
@@ -48,12 +48,6 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--no-resize", dest="resized", action="store_false", help="trained on cuts (--resize_or_crop crop)")
     return p
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number >= 0")
-    return int(text)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -4,14 +4,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from launch.argv import Parser
+from launch.argv import Parser, count, positive
 from p2p.data.augment import Size, sides
 from p2p.members import wants_instances
 from p2p.pictures import Source
 from p2p.spec import Spec
-
-DIGITS = 9
-"""Of a number on the command line, at most."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     stored = p.add_argument_group("how the generator is used, if not as stored with it")
     stored.add_argument("--dropout", choices=("on", "off"))
-    stored.add_argument("--seed", type=_count, metavar="N", help="of dropout, and of sampled features")
+    stored.add_argument("--seed", type=count, metavar="N", help="of dropout, and of sampled features")
     stored.add_argument("--statistics", choices=("batch", "running"), help="that its norms use")
     _add_features(p)
     return p
@@ -82,21 +79,6 @@ def _add_features(p: argparse.ArgumentParser) -> None:
     )
 
 
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number >= 0")
-    if len(text) > DIGITS:
-        raise argparse.ArgumentTypeError(f"{text} is more than anybody means; use at most {DIGITS} digits")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """A number of things, at least 1."""
-    if not _count(text):
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return int(text)
-
-
 def _size(text: str) -> Size:
     height, x, width = text.partition("x")
     return (positive(height), positive(width)) if x else positive(height)
@@ -106,7 +88,7 @@ def _features(text: str) -> str | int:
     if text in ("real", "sampled"):
         return text
     try:
-        return _count(text)
+        return count(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{text} is not real, sampled or the number of a cluster") from error
 
@@ -115,7 +97,7 @@ def _edit(text: str) -> tuple[int, int]:
     instance, equals, number = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text}: write it as INSTANCE=CLUSTER, for example 26001=3")
-    return _count(instance), _count(number)
+    return count(instance), count(number)
 
 
 def check_options(args: argparse.Namespace, spec: Spec) -> None:
