@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,9 +12,9 @@ from launch.argv import Parser, positive
 from launch.progress import progress
 from p2p import config as conf
 from p2p import features, generator
-from p2p.data.shardset import ShardSet
 from p2p.features import Centres, Gathered
 from p2p.pictures import check_shards
+from p2p.sets import open_sets
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,11 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def work(args: argparse.Namespace) -> None:
     """Cluster what was asked for."""
     file = generator.find(args.run)
-    cluster(file, args.shards or trained_on(file.parent), args.clusters)
+    given = conf.Data(train=str(args.shards)) if args.shards else trained_on(file.parent)
+    cluster(file, given, args.clusters)
 
 
-def cluster(file: Path, folder: Path, clusters: int = features.CLUSTERS) -> None:
-    """Gather the features of a shard set, cluster them, write, say what was found.
+def cluster(file: Path, data: conf.Data, clusters: int = features.CLUSTERS) -> None:
+    """Gather the features of the training set, cluster them, write, say what was found.
 
     Raises:
         ValueError: there is nothing to cluster, or nothing to cluster with.
@@ -63,7 +65,7 @@ def cluster(file: Path, folder: Path, clusters: int = features.CLUSTERS) -> None
     if not G.encoder:
         raise ValueError(f"{file}: this G was trained without instance features; there is nothing to cluster")
     features.kmeans()  # if there is one, before all the work
-    shards = ShardSet(str(folder), G.spec.reverse)
+    shards = open_sets(replace(data, reverse=G.spec.reverse))
     check_shards(shards, G.spec)
     count = sum(shards.counts)
     print(f"{count:,} pictures of {shards.folder}, on {G.device}", flush=True)
@@ -75,7 +77,7 @@ def cluster(file: Path, folder: Path, clusters: int = features.CLUSTERS) -> None
     print(f"wrote {features.write(file.parent, centres, clusters)}", flush=True)
 
 
-def trained_on(folder: Path) -> Path:
+def trained_on(folder: Path) -> conf.Data:
     """The training set that a checkpoint names.
 
     Raises:
@@ -84,7 +86,7 @@ def trained_on(folder: Path) -> Path:
     file = folder / "config.yaml"
     if not file.is_file():
         raise ValueError(f"{file}: no such file to name the training set; give it with --shards")
-    return Path(conf.load(file).data.train)
+    return conf.load(file).data
 
 
 def say(gathered: Mapping[int, Gathered], centres: Centres) -> None:

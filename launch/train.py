@@ -20,10 +20,11 @@ from launch.process import Signals, exit_code, give_up, reproducible
 from p2p import checkpoint, checks, dist, features, generator, meeting, status
 from p2p import config as conf
 from p2p.build import plan
+from p2p.data.stores import StoreError
 from p2p.describe import describe
 from p2p.log import Journal, NonFiniteError
 from p2p.plan import Plan
-from p2p.resume import difference, resumable
+from p2p.resume import difference, generations, resumable
 from p2p.run import Run
 
 AGAIN = 75
@@ -75,7 +76,7 @@ def prepare(args: argparse.Namespace) -> Plan:
         raise ValueError(
             f"srun started {dist.unaware()} tasks that know nothing of each other; use slurm/job.sh, or torchrun"
         )
-    made = plan(conf.load(args.config, args.overrides), dist.world(), dist.device())
+    made = plan(conf.load(args.config, args.overrides), dist.world(), dist.device(), generations(args.run))
     if resumable(made, args.run) is None:
         checks.init_from(made.at(0))  # a run that goes on has no need of what it began with
     return made
@@ -116,6 +117,8 @@ def work(made: Plan, folder: Path, store: td.Store, signals: Signals) -> int:
             signals.ended()
             appearances(made, folder, journal)  # by one rank, after the group, whose ranks wait for minutes only
         return code
+    except StoreError as error:
+        return failed(folder, journal, str(error), AGAIN)
     except OSError as error:
         remedy = "; make room, the same command goes on" if error.errno == errno.ENOSPC else ""
         return failed(folder, journal, f"{error}{remedy}", 2)
@@ -165,7 +168,7 @@ def appearances(made: Plan, folder: Path, journal: Journal) -> None:
     if path is None or int(path.name) < made.total or (path / features.FILE).is_file():
         return
     try:
-        cluster(path / generator.FILE, Path(made.config.data.train))
+        cluster(path / generator.FILE, made.config.data)
     except (ValueError, OSError, torch.OutOfMemoryError) as error:
         journal.say(f"features are not clustered ({error}); when that is mended: python -m launch.cluster {folder}")
 

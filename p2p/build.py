@@ -1,14 +1,17 @@
 """The one room where names meet objects: a config becomes a plan that is known to fit."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 from p2p import checks
 from p2p import config as conf
 from p2p.data.augment import sides
-from p2p.data.shardset import ShardSet
+from p2p.data.mixed import Shards
 from p2p.data.views import View
 from p2p.plan import Plan
+from p2p.sets import open_sets
 from p2p.spec import Net, Spec
 from p2p.stages import stages
 from p2p.strict import checked
@@ -16,8 +19,10 @@ from p2p.tasks import TASKS
 from p2p.tasks.pix2pix import Pix2Pix
 
 
-def plan(config: conf.Config, world: int, device: torch.device) -> Plan:
+def plan(config: conf.Config, world: int, device: torch.device, generations: Sequence[int] = ()) -> Plan:
     """Find every mistake that can be found before training; the last stage, with those before it.
+
+    `generations` of the training shards are those that a run has begun with; see `p2p.resume.generations`.
 
     Raises:
         ValueError: one line that names the setting or the file, the rule and the remedy.
@@ -26,9 +31,9 @@ def plan(config: conf.Config, world: int, device: torch.device) -> Plan:
         raise ValueError(f"task.name: no task '{config.task.name}'; there are {', '.join(TASKS)}")
     constructor = TASKS[config.task.name]
     task = constructor(**checked(constructor, config.task.settings, "task"))
-    train = ShardSet(config.data.train, config.data.reverse)
-    val = ShardSet(config.data.val, config.data.reverse) if config.data.val else None
-    checks.sets(train, val)
+    train = open_sets(config.data, "train", generations)
+    val = open_sets(config.data, "val") if config.data.val else None
+    checks.sets(config.data, train, val)
     checks.task(task, train)
     made: Plan | None = None
     for stage in stages(config):
@@ -42,7 +47,7 @@ def plan(config: conf.Config, world: int, device: torch.device) -> Plan:
     return made
 
 
-def _networks(config: conf.Config, task: Pix2Pix, train: ShardSet) -> tuple[dict[str, Net], dict[str, nn.Module]]:
+def _networks(config: conf.Config, task: Pix2Pix, train: Shards) -> tuple[dict[str, Net], dict[str, nn.Module]]:
     """What rebuilds G and D, and both without memory."""
     d, index = config.data, train.index
     view = View(index.classes, index.instances and d.boundaries)

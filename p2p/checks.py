@@ -9,7 +9,7 @@ import torch
 from p2p import checkpoint
 from p2p import config as conf
 from p2p.data.augment import sides
-from p2p.data.shardset import ShardSet
+from p2p.data.mixed import Shards
 from p2p.exact import PARTS
 from p2p.networks.blocks import Segment
 from p2p.networks.encoder import Encoder
@@ -20,19 +20,21 @@ from p2p.stages import taken_over
 from p2p.tasks.pix2pix import Pix2Pix
 
 
-def sets(train: ShardSet, val: ShardSet | None) -> None:
-    """Training and validation shards hold the same kind of pairs.
+def sets(data: conf.Data, train: Shards, val: Shards | None) -> None:
+    """Training and validation shards hold the same kind of pairs, and can be read as the settings say.
 
     Raises:
-        ValueError: they do not.
+        ValueError: they do not, or cannot.
     """
+    if data.block and not train.seekable:
+        raise ValueError(f"data.train: {train.folder} cannot be read in parts; use data.block=0, for whole shards")
     for what in ("channels", "classes", "instances"):
         ours, theirs = (getattr(s if what == "channels" else s.index, what) for s in (train, val or train))
         if ours != theirs:
             raise ValueError(f"data.val: {what} {theirs}, data.train has {ours}; pack both alike")
 
 
-def task(game: Pix2Pix, train: ShardSet) -> None:
+def task(game: Pix2Pix, train: Shards) -> None:
     """The task finds what it needs: instance maps, a VGG.
 
     Raises:
@@ -115,6 +117,8 @@ def engine(plan: Plan, device: torch.device) -> None:
         ValueError: it does not, or cannot.
     """
     e, d, world = plan.config.engine, plan.config.data, plan.world
+    if d.decode == "gpu" and device.type != "cuda":
+        raise ValueError("data.decode: gpu needs a GPU; use cpu")
     for name, net in plan.players.items():
         sync = any(isinstance(m, SyncNorm) for m in net.modules())
         if sync and world > 1 and device.type == "cpu":
@@ -155,7 +159,7 @@ def _exact(e: conf.Engine, d: conf.Data, part: int, world: int) -> None:
         )
 
 
-def pixels(data: conf.Data, sets: list[ShardSet]) -> None:
+def pixels(data: conf.Data, sets: list[Shards]) -> None:
     """The crop fits the pictures.
 
     Raises:

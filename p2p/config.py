@@ -6,26 +6,46 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, TypeAdapter
+from pydantic import Discriminator, Field, Tag, TypeAdapter
 
-from p2p.strict import one_or_two, parse, set_value, settings, validated
+from p2p.strict import byte_count, one_or_two, parse, set_value, settings, validated
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Size = Annotated[int | tuple[int, int], one_or_two(0)]
 Sides = Annotated[int | tuple[int, int], one_or_two(1)]
 Real = Annotated[float, Field(ge=0)]
+Bytes = Annotated[int, byte_count()]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+@settings
+class Source:
+    """A set of shards, one of several that are mixed, or one whose tars lie elsewhere."""
+
+    at: str
+    """Folder or URL with its index.json, of which the newest generation is taken; or one of its index files."""
+    shards: str = ""
+    """Folder or URL of the tars, or `pipe:command {}`, where they do not lie where the index says."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """How much of the stream is of this set, relative to the weights of the others."""
+
+
+Sources = Annotated[
+    Annotated[str, Tag("one")] | Annotated[tuple[Source, ...], Tag("several")],
+    Discriminator(lambda given: "one" if isinstance(given, str) else "several"),
+]
+"""A folder, a URL, or a list of `Source`."""
 
 
 @settings
 class Data:
     """What is read, and in which order."""
 
-    train: str
-    """Folder of training shards, with its index.json."""
-    val: str = ""
-    """Folder of validation shards; empty for no validation."""
+    train: Sources
+    """Folder or URL of training shards, with its index.json; or a list of `at`, `shards` and `weight`."""
+    val: Sources = ""
+    """The same of validation shards; empty for no validation."""
     batch: Positive = 1
     """Images per optimiser step over all ranks."""
     micro: Count = 0
@@ -45,11 +65,20 @@ class Data:
     max_bad: Fraction = 0.001
     """Share of the samples that may be unreadable before the run stops."""
     lanes: Count = 0
-    """Lanes of the order, a multiple of batch; 0: the least multiple that is >= 1024."""
-    block: Positive = 16
-    """Consecutive samples read at once."""
+    """Lanes of the order, a multiple of batch; 0: the least multiple that is >= 1024, or >= 64 of whole shards."""
+    block: Count = 16
+    """Consecutive samples read at once; 0: a whole shard, for stores that cannot be read in parts."""
     window: Positive = 2
     """Blocks that a lane mixes."""
+    ahead: Bytes = 2**26
+    """Of pictures that are read before they are asked for; one step in any case."""
+    cache: str = ""
+    """Folder of this machine, shared by its ranks, for what comes from a remote store; empty: below the system's folder
+    of temporary files."""
+    cache_bytes: Bytes = 20 * 2**30
+    """Of the cache, at most."""
+    decode: Literal["cpu", "gpu"] = "cpu"
+    """Where JPEG is decoded, and jitter computed."""
 
 
 @settings

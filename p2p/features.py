@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from p2p.data.augment import Augment
-from p2p.data.order import Sequential
+from p2p.data.epochs import Sequential
+from p2p.data.mixed import Shards
 from p2p.data.reader import Batch, Holes, Stream
-from p2p.data.shardset import ShardSet
 from p2p.data.views import View, to_float
 from p2p.generator import Generator
 from p2p.networks.encoder import instance_means, instance_rows
@@ -83,7 +83,7 @@ def find(view: View, batch: Mapping[str, Any]) -> Instances:
 
 
 def every(
-    spec: Spec, shards: ShardSet, report: Callable[[str], None] = lambda line: None, *, threads: int = 2
+    spec: Spec, shards: Shards, report: Callable[[str], None] = lambda line: None, *, threads: int = 2
 ) -> Iterable[Batch]:
     """Each sample of a set once, as validation would have it; `report` is told of unreadable ones.
 

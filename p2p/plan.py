@@ -12,9 +12,12 @@ from torch import nn
 from p2p import config as conf
 from p2p import schedule
 from p2p.data.augment import Augment, sides
-from p2p.data.order import Order, Sequential, rank_slice
+from p2p.data.decode import CPU
+from p2p.data.epochs import Epochs, Sequential
+from p2p.data.mix import Mix
+from p2p.data.mixed import Shards
 from p2p.data.reader import Holes, Stream
-from p2p.data.shardset import ShardSet
+from p2p.data.steps import rank_slice
 from p2p.data.views import View
 from p2p.engine import Engine
 from p2p.forward import Forward
@@ -22,12 +25,11 @@ from p2p.networks.blocks import set_recompute
 from p2p.networks.encoder import Told
 from p2p.networks.norm import GroupedBatchNorm
 from p2p.networks.vgg import load_vgg, weights_file
+from p2p.sets import lanes, order_of
 from p2p.spec import Net, Spec
 from p2p.stages import learning, parts
 from p2p.tasks.pix2pix import Pix2Pix
 from p2p.zero import ZeRO
-
-AUTO_LANES = 1024
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Plan:
     """As the user gave it."""
     world: int
     task: Pix2Pix
-    train: ShardSet
-    val: ShardSet | None
+    train: Shards
+    val: Shards | None
     networks: dict[str, Net]
     """G, which is a `Spec`, and D."""
     shapes: dict[str, nn.Module]
@@ -52,11 +54,9 @@ class Plan:
     """The stage before, on the way from coarse to fine."""
 
     @cached_property
-    def order(self) -> Order:
+    def order(self) -> Epochs | Mix:
         """The global order of the training samples."""
-        data = self.config.data
-        lanes = data.lanes or ceil(AUTO_LANES / data.batch) * data.batch
-        return Order(self.train.counts, self.config.seed, lanes, data.block, data.window)
+        return order_of(self.config.data, self.config.seed, self.train)
 
     @cached_property
     def stage(self) -> int:
@@ -117,9 +117,14 @@ class Plan:
     @property
     def pinned(self) -> dict[str, Any]:
         """What the order of the samples depends on; a resumed run must agree."""
-        o = self.order
-        sizes = {"seed": o.seed, "lanes": o.lanes, "block": o.block, "window": o.window}
-        return {**sizes, "samples": o.size, "shards": self.train.fingerprint}
+        data = self.config.data
+        sizes = {"seed": self.config.seed, "lanes": lanes(data), "block": data.block, "window": data.window}
+        return {**sizes, "samples": self.order.size, "shards": self.train.fingerprint}
+
+    @property
+    def held(self) -> dict[str, Any]:
+        """What a checkpoint of it says of the data."""
+        return {"stage": self.stage, "order": self.pinned, "generations": self.train.generations}
 
     @cached_property
     def groups(self) -> dict[str, int]:
@@ -149,12 +154,25 @@ class Plan:
         batch = self.config.data.batch
         return [len(rank_slice(0, batch, r, self.world, self.unit)) for r in range(self.world)]
 
-    def stream(self, rank: int, world: int, report: Callable[[str], None]) -> Stream:
-        """The training batches of one rank; `report` is told of unreadable samples."""
+    def stream(self, rank: int, world: int, report: Callable[[str], None], device: torch.device = CPU) -> Stream:
+        """The training batches of one rank; `report` is told of unreadable samples, `device` decodes."""
         d, seed = self.config.data, self.config.seed
         holes = Holes(int(d.max_bad * self.order.size), report)
         augment = Augment(d.load, d.crop, d.mirror, seed=seed, masks=self.view.masks)
-        return Stream(self.train, self.order, augment, holes, d.batch, rank, world, seed, d.threads, self.unit)
+        return Stream(
+            self.train,
+            self.order,
+            augment,
+            holes,
+            d.batch,
+            rank,
+            world,
+            seed,
+            d.threads,
+            self.unit,
+            d.ahead,
+            device if d.decode == "gpu" else CPU,
+        )
 
     def validation(self, rank: int, world: int, batch: int, report: Callable[[str], None]) -> Stream:
         """The validation pairs of one rank, each once, in the order of the shards."""

@@ -34,6 +34,15 @@ def resumable(plan: Plan, folder: Path) -> dict[str, Any] | None:
     return state
 
 
+def generations(folder: Path) -> list[int]:
+    """Of the index of each training source, those that the run in a folder began with; none where it begins.
+
+    Shards that were added since then belong to other runs.
+    """
+    path = checkpoint.newest(folder)
+    return checkpoint.read_state(path).get("generations", []) if path else []
+
+
 def beginning(plan: Plan, folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The checkpoint that `plan` begins or goes on with, and its state: the newest of the run, or what `init_from`
     names; None where weights are new.

@@ -14,6 +14,7 @@ from torchvision.utils import make_grid
 from p2p import __version__, checkpoint, dist, evaluate, status
 from p2p import config as conf
 from p2p.data.augment import sides
+from p2p.data.transfer import transferred
 from p2p.data.views import painted, rgb, to_uint8
 from p2p.generator import FILE, Generator
 from p2p.log import Journal, Log, NonFiniteError
@@ -58,7 +59,7 @@ class Run:
         self.nets, self.fixed = plan.engines(device), plan.fixed(device)
         self.ema: AveragedModel | None = None
         self.images = self.saved = self._resume()
-        self.stream = plan.stream(dist.rank(), dist.world(), self.warn)
+        self.stream = plan.stream(dist.rank(), dist.world(), self.warn, device)
 
     def go(self, wish: Callable[[], int] = lambda: 0) -> int:
         """Train to the end of the stage, or until any rank has a `wish` to stop.
@@ -89,7 +90,7 @@ class Run:
         seen = train(
             plan.task,
             self.nets,
-            self.stream.batches(self.images, total),
+            transferred(self.stream.batches(self.images, total), self.device),
             total=total,
             images=self.images,
             batch=batch,
@@ -149,8 +150,7 @@ class Run:
 
     def _write(self, images: int, tensors: dict[str, dict[str, Tensor]], files: dict[str, bytes]) -> None:
         versions = {"p2p": __version__, "torch": torch.__version__}
-        state = {**versions, "stage": self.plan.stage, "order": self.plan.pinned}
-        path = checkpoint.save(self.folder, images, tensors, state, files)
+        path = checkpoint.save(self.folder, images, tensors, {**versions, **self.plan.held}, files)
         checkpoint.keep(self.folder, self.plan.config.every.keep)
         self.say(f"saved {path}")
 

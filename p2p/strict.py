@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, dataclass_transform, get_args, get_type_hints
+from typing import Any, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, create_model
@@ -44,6 +44,20 @@ def one_or_two(least: int) -> BeforeValidator:
         if not all(type(n) is int and least <= n < 2**31 for n in numbers):
             raise ValueError(f"should be a whole number from {least} on, or two of them as [height, width]")
         return tuple(numbers) if len(numbers) == 2 else value
+
+    return BeforeValidator(check)
+
+
+def byte_count() -> BeforeValidator:
+    """For a whole number of bytes, which may be written as "20G": K, M, G or T are powers of 1,024."""
+
+    def check(value: Any) -> Any:
+        match = re.fullmatch(r"(\d+)([KMGT]?)", value) if isinstance(value, str) else None
+        if match:
+            return int(match[1]) << 10 * " KMGT".index(match[2] or " ")
+        if type(value) is not int or value < 0:
+            raise ValueError("should be a number of bytes, such as 500M or 20G")
+        return value
 
     return BeforeValidator(check)
 
@@ -118,7 +132,7 @@ def one_line(error: ValidationError, schema: Any, prefix: str = "") -> str:
     """The first mistake of a validation as `section.name: what; remedy`."""
     unknown = ("unexpected_keyword_argument", "extra_forbidden")
     first = min(error.errors(), key=lambda e: e["type"] not in unknown)  # a misspelt name also leaves one missing
-    location = [str(part) for part in first["loc"] if part != "settings"]
+    location = [str(part) for part in first["loc"] if part not in ("settings", "one", "several")]
     name = prefix + ".".join(location)
     if first["type"] in unknown:
         valid = _names(schema, location[:-1])
@@ -138,5 +152,7 @@ def one_line(error: ValidationError, schema: Any, prefix: str = "") -> str:
 def _names(schema: Any, location: list[str]) -> list[str]:
     """Valid names at a place in the schema."""
     for step in location:
+        if step.isdecimal():
+            schema = next((a for a in get_args(schema) if get_origin(a) is tuple), schema)  # of `one | several`
         schema = get_args(schema)[0] if step.isdecimal() else get_type_hints(schema)[step]
     return [f.name for f in fields(schema)] if is_dataclass(schema) else list(schema.model_fields)

@@ -1,13 +1,12 @@
-"""What lies in the source folders: the samples to check, and the files that cannot be one."""
+"""What lies in the source folders: the files of each side under their keys, and those that cannot be packed."""
 
 import os
 import re
-import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
-from p2p.data.encoded import EXTENSIONS, walk
+from p2p.data.encoded import EXTENSIONS
+from shards.trees import Bad, File, Tree
 from shards.writer import tar_header
 
 SPLITS = ("train", "val", "test")
@@ -17,7 +16,7 @@ NOT_LISTED = ("Thumbs.db", "desktop.ini")
 class Part(NamedTuple):
     """A folder of the source, and what a sample takes from it."""
 
-    root: Path
+    root: Tree
     missing: str = ""
     """What is said of a sample that has no file here."""
     stem: str = "(.+)"
@@ -38,14 +37,6 @@ class Source(NamedTuple):
     """What a person should know of what is left out, one line each."""
 
 
-class File(NamedTuple):
-    """A file as it was listed; `name` is relative to its folder."""
-
-    name: str
-    size: int
-    mtime_ns: int
-
-
 class Sample(NamedTuple):
     """Files that make one sample, under its key in the tar."""
 
@@ -54,21 +45,7 @@ class Sample(NamedTuple):
     """One, or those of input and target, with the instance map between them."""
 
 
-class Bad(NamedTuple):
-    """A file that cannot be packed, and why."""
-
-    name: str
-    reason: str
-
-
-class Listing(NamedTuple):
-    """What lies in the source folders."""
-
-    samples: list[Sample]
-    bad: list[Bad]
-
-
-def find_splits(roots: tuple[Path, ...]) -> list[str]:
+def find_splits(roots: tuple[Tree, ...]) -> list[str]:
     """Those of train, val and test that the folders are divided in; none if they hold pictures themselves.
 
     Raises:
@@ -80,53 +57,38 @@ def find_splits(roots: tuple[Path, ...]) -> list[str]:
     return found[0]
 
 
-def _splits_of(root: Path) -> list[str]:
+def _splits_of(root: Tree) -> list[str]:
     if not root.is_dir():
-        raise ValueError(f"{root}: no such folder; give one that holds pictures")
-    entries = [entry for entry in root.iterdir() if entry.name[0] != "." and entry.name not in NOT_LISTED]
-    folders = {entry.name for entry in entries if entry.is_dir()}
-    if folders.isdisjoint(SPLITS) or any(is_picture(entry.name) for entry in entries):
+        raise ValueError(f"{root}: no such folder; give one that holds pictures, or an archive of them")
+    folders = set()
+    for name, is_folder in root.children():
+        if is_folder:
+            folders.add(name)
+        elif is_picture(name):
+            return []
+    if folders.isdisjoint(SPLITS):
         return []
     if others := sorted(folders.difference(SPLITS)):
         raise ValueError(f"{root}: {others[0]} stands beside train, val, test; pack each by itself or move it")
     return [split for split in SPLITS if split in folders]
 
 
-def list_samples(parts: tuple[Part, ...]) -> Listing:
-    """All samples below the folders, in the order of their keys, and what cannot be one.
-
-    Files of several folders are matched by key, that is by the relative path without extension.
-    """
-    listed = [_list_folder(part) for part in parts]
-    sides = [files for files, _ in listed]
-    samples, bad = [], [one for _, unfit in listed for one in unfit]
-    for key in sorted(set().union(*sides)):
-        files = tuple(side[key] for side in sides if key in side)
-        if lacks := [part.missing for part, side in zip(parts, sides, strict=True) if key not in side]:
-            bad.append(Bad(files[0].name, ", ".join(lacks)))
-        else:
-            samples.append(Sample(key, files))
-    return Listing(samples, sorted(bad))
-
-
-def _list_folder(part: Part) -> tuple[dict[str, File], list[Bad]]:
-    found: dict[str, File] = {}
-    bad = []
-    for name in sorted(_names(part)):
+def list_part(part: Part) -> Iterator[tuple[str, File] | Bad]:
+    """Each file of a part and its key, that is its relative path without extension; or why it has none."""
+    skip, stem = re.compile(part.skip, re.DOTALL), re.compile(part.stem, re.DOTALL)
+    for file in part.root.files():
+        base = file.name.rpartition("/")[2]
+        if base in NOT_LISTED or skip.fullmatch(base):
+            continue
+        if isinstance(file, Bad):
+            yield file
+            continue
         try:
-            key, file = _key(part, name), _file(part.root, name)
-            if key in found:
-                raise ValueError(f"same key {key} as {found[key].name}")
-            found[key] = file
+            key = _key(stem, file.name)
+            tar_header(f"{key}.{part.member}", 0)
+            yield key, file
         except ValueError as error:
-            bad.append(Bad(name, str(error)))
-    return found, bad
-
-
-def _names(part: Part) -> Iterator[str]:
-    for file in walk(part.root):
-        if file.name not in NOT_LISTED and not re.fullmatch(part.skip, file.name, re.DOTALL):
-            yield file.relative_to(part.root).as_posix()
+            yield Bad(file.name, str(error))
 
 
 def is_picture(name: str) -> bool:
@@ -134,21 +96,10 @@ def is_picture(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS)
 
 
-def _key(part: Part, name: str) -> str:
+def _key(stem: re.Pattern[str], name: str) -> str:
+    before, extension = os.path.splitext(name)
     if not is_picture(name):
-        raise ValueError(f"not a picture ({os.path.splitext(name)[1] or 'no extension'})")
-    if not (match := re.fullmatch(part.stem, os.path.splitext(name)[0], re.DOTALL)):
+        raise ValueError(f"not a picture ({extension or 'no extension'})")
+    if not (match := stem.fullmatch(before)):
         raise ValueError("not a name that Cityscapes gives")
-    key = match[1].replace(".", "_")  # readers cut a member's name at the first dot
-    tar_header(f"{key}.{part.member}", 0)
-    return key
-
-
-def _file(root: Path, name: str) -> File:
-    try:
-        status = os.stat(root / name)
-    except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror})") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("not a regular file")
-    return File(name, status.st_size, status.st_mtime_ns)
+    return match[1].replace(".", "_")  # readers cut a member's name at the first dot

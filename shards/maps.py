@@ -15,8 +15,8 @@ NAMED = 5
 """Numbers of classes out of range that a message names."""
 
 
-def look_labels(data: bytes, classes: int) -> Picture:
-    """Describe a label map as it will be packed: gray PNG of 8 bits, with the numbers 0 to classes - 1.
+def look_labels(data: bytes, classes: int) -> tuple[Picture, bytes]:
+    """Describe a label map as it will be packed, gray PNG of 8 bits with the numbers 0 to classes - 1; and its bytes.
 
     Raises:
         ValueError: it is no label map, or not of so few classes.
@@ -25,7 +25,7 @@ def look_labels(data: bytes, classes: int) -> Picture:
     numbers = ids(image, stored)
     if numbers.max() >= classes:
         raise ValueError(_out_of_range(np.unique(numbers[numbers >= classes]), classes))
-    return _describe(numbers, why_converted(image, stored, ("L",)))
+    return _describe(numbers, why_converted(image, stored, ("L",)), data)
 
 
 def _out_of_range(numbers: np.ndarray, classes: int) -> str:
@@ -36,19 +36,20 @@ def _out_of_range(numbers: np.ndarray, classes: int) -> str:
     return f"{what}; {remedy} mend the file"
 
 
-def look_instances(data: bytes) -> Picture:
-    """Describe an instance map as it will be packed: gray PNG of 8 or 16 bits, or TIFF of 32.
+def look_instances(data: bytes) -> tuple[Picture, bytes]:
+    """Describe an instance map as it will be packed, gray PNG of 8 or 16 bits, or TIFF of 32; and its bytes.
 
     Raises:
         ValueError: it is no instance map.
     """
     image, stored = load(data)
-    return _describe(ids(image, stored), why_converted(image, stored, ("L", "I;16B")))  # so are 16 bits in a PNG
+    return _describe(ids(image, stored), why_converted(image, stored, ("L", "I;16B")), data)  # so are 16 bits in a PNG
 
 
-def _describe(numbers: np.ndarray, converted: str) -> Picture:
+def _describe(numbers: np.ndarray, converted: str, data: bytes) -> tuple[Picture, bytes]:
     height, width = numbers.shape
-    return Picture("png" if numbers.max() < PNG_HOLDS else "tif", 1, height, width, converted)
+    picture = Picture("png" if numbers.max() < PNG_HOLDS else "tif", 1, height, width, converted)
+    return picture, write_ids(numbers) if converted else data
 
 
 def write_ids(numbers: np.ndarray) -> bytes:

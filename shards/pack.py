@@ -1,31 +1,33 @@
 """Pack picture pairs into shards: `python -m shards.pack pairs|folders|photos|labels ...`, see `--help`.
 
-The same pictures and settings give the same bytes, whatever the number of processes. An interrupted run goes
-on with the same command. What cannot be packed is named on stderr and in `OUT/report.json`. Exit codes: 0 all
-is packed, 2 something is bad or a mistake, 130 interrupted.
+The pictures may lie in folders or archives, the shards may go to a folder or a store. The same pictures and settings
+give the same bytes, whatever the number of processes. An interrupted run goes on with the same command. What cannot
+be packed is named on stderr and in `OUT/report.json`. Exit codes: 0 all is packed, 2 something is bad or a mistake,
+130 interrupted.
 """
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
+from itertools import islice
 
-from p2p.data.format import INDEX, Index, ShardInfo, read_index
+from p2p.data.format import read_index
 from shards.arguments import Arguments, parse
-from shards.edges import load_canny
-from shards.jobs import Job, find_jobs, is_complete, read_report
-from shards.listing import Bad, Sample
-from shards.plan import PLAN, REPORT, Plan, cut, difference, load_plan
-from shards.sources import Good, Settings, check, members, side_size
-from shards.work import progress, workers
-from shards.writer import aside, finished_shard, write_shard
+from shards.finish import Total, discard, finish, forget, withdraw
+from shards.jobs import Job, find_jobs, is_complete, local_folder, read_report
+from shards.plan import PLAN, Plan, load_plan
+from shards.sources import Settings
+from shards.tasks import Task, fill, judge
+from shards.trees import Bad
+from shards.work import in_order, progress, workers
 
 BAD_SHOWN = 20
 CHUNK = 16
-"""Samples that a process takes at a time to check."""
+"""Samples that a process judges at a time, to hold some out."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,49 +45,102 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def pack(arguments: Arguments) -> int:
-    """List, check, write; every mistake that can be found early is found before the first file is written."""
-    jobs = find_jobs(arguments)
-    todo = [job for job in jobs if not is_complete(job)]
+    """List, then read, check and write; mistakes that the listing shows are found before the first file is written."""
     if arguments.settings.form == "photos":
-        load_canny()
-    with workers(arguments.processes) as pool:
-        plans = [make_plan(pool, job) for job in todo]
-        for job, plan in zip(todo, plans, strict=True):
-            write(pool, job, plan)
+        _ = arguments.settings.draw  # its packages and weights must be there
+    out = local_folder(arguments.out)
+    try:
+        jobs = find_jobs(arguments, out)
+        todo = [job for job in jobs if not is_complete(job)]
+        plans = [begin(job) for job in todo]
+        with workers(arguments.processes) as pool:
+            for job, plan in zip(todo, plans, strict=True):
+                write(pool, job, plan)
+    finally:
+        withdraw(out)
     return max(summarise(job, fresh=job in todo) for job in jobs)
 
 
-def make_plan(pool: Executor, job: Job) -> Plan:
-    """Go on with the plan in OUT, or check every sample and keep the result there.
+def begin(job: Job) -> Plan:
+    """Go on with the plan in OUT, or put the new one there.
 
     Raises:
         ValueError: the plan is of another command, or nothing can be packed.
     """
     if (job.out / PLAN).exists():
         plan = load_plan(job.out)
-        if what := difference(job.settings, job.listing, plan):
-            raise ValueError(f"{job.out}: was begun otherwise: {what}; undo that, or delete the folder")
-    else:
-        plan = Plan(job.settings, job.listing, check_all(pool, job))
-        if not plan.shuffled:
-            raise ValueError(f"{job.roots[0]}: nothing to pack; {len(plan.bad)} bad, as {tell(plan.bad[0])}")
-        plan.sets()
-        job.out.mkdir(parents=True, exist_ok=True)
-        plan.save(job.out)
-    show_bad(job.out, plan.bad)
-    return plan
+        if what := difference(job.settings, plan) or job.listing.difference(job.out):
+            raise ValueError(f"{job.shown}: was begun otherwise: {what}; undo that, or delete the folder")
+        return plan
+    check_any(job, job.listing, job.listing.count)
+    job.out.mkdir(parents=True, exist_ok=True)
+    job.listing.note(generations={name: base.generation for name, base in job.bases.items()})
+    return job.listing.save(job.out)
 
 
-def check_all(pool: Executor, job: Job) -> list[Good | str]:
-    """Decode every sample, in order: what each is, or why it is bad."""
-    samples = job.listing.samples
-    outcomes = pool.map(partial(check, job.settings, job.roots), samples, chunksize=CHUNK)
-    return list(progress(outcomes, total=len(samples), done="checked", unit=unit(job)))
+def difference(settings: Settings, plan: Plan) -> str:
+    """In which setting this command differs from the planned one, in words; empty if in none."""
+    before, now = plan["settings"], json.loads(json.dumps(asdict(settings)))
+    changed = [name for name in now if now[name] != before[name] and name != "edges"]
+    return f"{changed[0]} is {now[changed[0]]}, was {before[changed[0]]}" if changed else ""
 
 
-def unit(job: Job) -> str:
-    """What a job counts."""
-    return "photos" if job.settings.form == "photos" else "pairs"
+def check_any(job: Job, plan: Plan, good: int) -> None:
+    """Refuse a job of which nothing would come, and leave nothing of it.
+
+    Raises:
+        ValueError: there is nothing to pack, or nothing beside what is held out.
+    """
+    if good > job.settings.val:
+        return
+    refusal = f"--val {job.settings.val}: there are only {good} good samples; hold out fewer"
+    if not good:
+        bad = f"{plan.bad_count} bad, as {tell(next(plan.bad))}"
+        refusal = f"{job.parts[0].root}: nothing to pack; {bad}"
+    plan.db.close()
+    forget(job)
+    raise ValueError(refusal)
+
+
+def write(pool: Executor, job: Job, plan: Plan) -> None:
+    """Write the shards, and what says that they are there; name what is bad."""
+    tasks = list(find_tasks(job, plan, hold_out(pool, job, plan)))
+    total = Total(job)
+    done = in_order(pool, partial(fill, job.work), tasks)
+    for task, one in zip(tasks, progress(done, total=len(tasks), done="wrote", unit="shards"), strict=True):
+        total.add(task.folder, one)
+        if one.bad:
+            plan.add_bad(one.bad)
+    if total.packed <= job.settings.val:
+        discard(job, total)
+    check_any(job, plan, total.packed)
+    show_bad(job, plan)
+    finish(job, plan, total)
+
+
+def hold_out(pool: Executor, job: Job, plan: Plan) -> int:
+    """The position where the validation set begins: from there on, as many as asked for are good."""
+    if plan["split"] is not None:
+        return int(plan["split"])
+    split, lacking = plan.count, job.settings.val
+    while lacking and split:
+        first = max(split - lacking, 0)
+        spans = [(at, min(at + CHUNK, split)) for at in range(first, split, CHUNK)]
+        lacking -= sum(in_order(pool, partial(judge, job.work), spans))
+        split = first
+    if not split:
+        check_any(job, plan, job.settings.val - lacking)
+    plan.note(split=split)
+    return split
+
+
+def find_tasks(job: Job, plan: Plan, split: int) -> Iterator[Task]:
+    """The shards of every set, in order; the last set begins at `split` where some are held out."""
+    for name, ends in zip(job.sets, [(0, split), (split, plan.count)], strict=False):
+        (job.out / name).mkdir(exist_ok=True)
+        first = job.bases[name].first if job.bases else 0
+        for number, span in enumerate(plan.cut(job.settings, *ends), first):
+            yield Task(name, f"shard-{number:06d}", *span)
 
 
 def tell(bad: Bad) -> str:
@@ -93,69 +148,24 @@ def tell(bad: Bad) -> str:
     return f"{bad.name}: {bad.reason}"
 
 
-def show_bad(out: Path, bad: list[Bad]) -> None:
+def show_bad(job: Job, plan: Plan) -> None:
     """Name the first bad files on stderr; the report has all."""
-    for one in bad[:BAD_SHOWN]:
+    for one in islice(plan.bad, BAD_SHOWN):
         print(tell(one), file=sys.stderr)
-    if len(bad) > BAD_SHOWN:
-        print(f"... and {len(bad) - BAD_SHOWN} more, see {out / REPORT}", file=sys.stderr)
-
-
-def write(pool: Executor, job: Job, plan: Plan) -> None:
-    """Write what is missing: shards, report, and the indexes last, for they say that all else is there."""
-    tasks = list(shard_tasks(job, plan))
-    shards = pool.map(partial(write_one, job.settings, job.roots), tasks)
-    done = list(progress(shards, total=len(tasks), done="wrote", unit="shards"))
-    with aside(job.out / REPORT) as file:
-        file.write(json.dumps(plan.report(), indent=1).encode())
-    for name, samples in plan.sets().items():
-        infos = [info for (path, _), info in zip(tasks, done, strict=True) if path.parent == job.out / name]
-        with aside(job.out / name / INDEX) as file:
-            file.write(make_index(job.settings, samples, infos).dumps().encode())
-    (job.out / PLAN).unlink()
-
-
-Task = tuple[Path, Sequence[tuple[Sample, Good]]]
-"""A tar, and what goes into it."""
-
-
-def shard_tasks(job: Job, plan: Plan) -> Iterator[Task]:
-    """Every shard of every set, in order."""
-    for name, samples in plan.sets().items():
-        (job.out / name).mkdir(exist_ok=True)
-        for number, some in enumerate(cut(job.settings, samples)):
-            yield job.out / name / f"shard-{number:06d}.tar", some
-
-
-def write_one(settings: Settings, roots: tuple[Path, ...], task: Task) -> ShardInfo:
-    """Write a shard, unless an interrupted run completed it."""
-    path, samples = task
-    encoded = ((sample.key, members(settings, roots, sample, good)) for sample, good in samples)
-    return finished_shard(path, len(samples)) or write_shard(path, encoded)
-
-
-def make_index(settings: Settings, samples: Sequence[tuple[Sample, Good]], shards: list[ShardInfo]) -> Index:
-    """What one set holds; a side has one channel if all its pictures are gray, else three."""
-    pictures = [good.pictures for _, good in samples]
-    channels = [max(picture.channels for picture in side) for side in zip(*pictures, strict=True)]
-    x = 1 if settings.form == "photos" else channels[0]
-    heights, widths = zip(*(side_size(settings, side[0]) for side in pictures), strict=True)
-    return Index(
-        settings.layout, settings.seed, (x, channels[-1]),
-        (min(heights), min(widths)), (max(heights), max(widths)), tuple(shards),
-        settings.classes, settings.instances,
-    )  # fmt: skip
+    if plan.bad_count > BAD_SHOWN:
+        print(f"... and {plan.bad_count - BAD_SHOWN} more, see {job.shown}/{job.report}", file=sys.stderr)
 
 
 def summarise(job: Job, *, fresh: bool) -> int:
     """Say what OUT holds now; the exit code."""
-    for folder in job.folders:
-        index = read_index(folder)
+    for name in job.sets:
+        index = read_index(job.place(name))
         count, size = len(index.shards), sum(shard.bytes for shard in index.shards)
         shards = "1 shard" if count == 1 else f"{count} shards"
-        held = f"{index.samples} {unit(job)} in {shards}, {size} bytes, seed {index.seed}"
-        print(f"{'packed' if fresh else 'already complete:'} {held}: {folder}")
-    return 2 if read_report(job.out)["bad"] else 0
+        unit = "photos" if job.settings.form == "photos" else "pairs"
+        said = "packed" if fresh else "nothing new to add:" if job.bases else "already complete:"
+        print(f"{said} {index.samples} {unit} in {shards}, {size} bytes, seed {index.seed}: {job.place(name)}")
+    return 2 if (fresh or not job.bases) and read_report(job)["bad"] else 0
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ class Picture(NamedTuple):
     """Why it is written anew; empty where the bytes are kept."""
 
 
-def look(image: Image.Image) -> Picture:
-    """Describe a decoded picture as it will be packed.
+def look(image: Image.Image, data: bytes) -> tuple[Picture, bytes]:
+    """Describe a decoded picture as it will be packed, and the bytes of that: its own `data`, or a PNG.
 
     Raises:
         ValueError: its mode cannot be brought to gray or RGB.
@@ -38,7 +38,8 @@ def look(image: Image.Image) -> Picture:
     except Exception as error:  # PIL raises whatever an odd file makes it raise
         raise ValueError(f"cannot be converted ({first_line(error)})") from error
     extension = "png" if converted else KEPT[str(image.format)]
-    return Picture(extension, len(packed.getbands()), packed.height, packed.width, converted)
+    picture = Picture(extension, len(packed.getbands()), packed.height, packed.width, converted)
+    return picture, png(packed) if converted else data
 
 
 def why_converted(image: Image.Image, mode: str, kept: tuple[str, ...]) -> str:

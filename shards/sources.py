@@ -1,18 +1,22 @@
-"""What can be packed: side-by-side pictures, two folders, photographs, label maps. Checking a sample; its members."""
+"""What can be packed: side-by-side pictures, two folders, photographs, label maps. A sample read, checked, encoded."""
 
 import json
-import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from operator import gt
 from typing import Literal, NamedTuple
 
-from p2p.data.encoded import decode, decode_ids
+from PIL import Image
+
+from p2p.data.encoded import decode
 from p2p.data.format import Layout
-from shards.edges import draw_edges
-from shards.listing import File, Sample
-from shards.maps import look_instances, look_labels, write_ids
+from shards.edges import detector
+from shards.jpeg import glance
+from shards.listing import Sample
+from shards.maps import look_instances, look_labels
 from shards.pictures import Picture, look, plain, png
-from shards.writer import tar_sample
+from shards.trees import File, Reader
+from shards.writer import run_bytes
 
 Form = Literal["pairs", "folders", "photos", "labels"]
 
@@ -22,6 +26,8 @@ SIDES: dict[Form, tuple[str, ...]] = {
 """The member that each file of a sample becomes; the `a` of photos is drawn."""
 TITLES = {"a": "input", "inst": "instance map", "b": "target"}
 TITLES_OF_LABELS = {"a": "label map", "inst": "instance map", "b": "photo"}
+DRAWN = 4
+"""Edges are reckoned as a fourth of their photograph's bytes, before they are drawn."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,24 @@ class Settings:
     """x is a label map with the numbers 0 to classes - 1; 0: x is a picture."""
     instances: bool = False
     """There is an instance map beside each pair."""
+    edges: str = ""
+    """File with the weights of the network that draws the edges of photos; empty: Canny."""
+    edges_sha256: str = ""
+    """Of that file, in hexadecimal."""
+    append: bool = False
+    """The samples join a set that is there."""
+    channels: tuple[int, int] = (0, 0)
+    """At most, of x and y, those of that set; (0, 0): any."""
 
     @property
     def sides(self) -> tuple[str, ...]:
         """Those of `SIDES` that this set has."""
         return tuple(side for side in SIDES[self.form] if side != "inst" or self.instances)
+
+    @property
+    def draw(self) -> Callable[[Image.Image], Image.Image]:
+        """Draws the edges of a photograph."""
+        return detector(self.edges, self.sigma)
 
     def title(self, side: str) -> str:
         """What a side is called."""
@@ -55,50 +74,47 @@ class Settings:
 
 
 class Good(NamedTuple):
-    """What the check of a sample found."""
+    """A sample that can be packed."""
 
     pictures: tuple[Picture, ...]
-    bytes: int
-    """In the tar; 0 where the number of samples decides, as it is not asked for then."""
+    members: dict[str, bytes]
+    """By extension, in the order of the tar."""
 
 
-def read(root: Path, file: File) -> bytes:
-    """The bytes of a file that must still be the one that was listed.
+def make(settings: Settings, readers: tuple[Reader, ...], sample: Sample) -> Good | str:
+    """Read a sample, find all that a full decode finds, and encode what cannot stay as it is; or say what is wrong.
 
     Raises:
-        ValueError: it has changed or vanished.
-        OSError: it cannot be read.
+        ValueError: a file is not the one that was listed.
     """
-    try:
-        with open(root / file.name, "rb") as source:
-            data, status = source.read(), os.fstat(source.fileno())
-    except FileNotFoundError:
-        raise ValueError(f"{root / file.name}: vanished while it was packed; restore it and try again") from None
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(root / file.name)) from error
-    if (len(data), status.st_mtime_ns) != (file.size, file.mtime_ns):
-        raise ValueError(f"{root / file.name}: changed while it was packed; delete the output and pack again")
-    return data
-
-
-def check(settings: Settings, roots: tuple[Path, ...], sample: Sample) -> Good | str:
-    """Decode a sample in full: what it is, or the reason why it cannot be packed."""
-    pictures = []
-    for root, file, side in zip(roots, sample.files, settings.sides, strict=True):
+    pictures, members = [], {}
+    for reader, file, side in zip(readers, sample.files, settings.sides, strict=True):
         try:
-            data = read(root, file)
+            data = reader.read(file)
         except OSError as error:
             return f"{_which(settings, sample, file, side)}cannot be read ({error.strerror})"
         try:
-            pictures.append(_look(settings, side, data))
+            picture, kept = _look(settings, side, data)
+            if settings.form == "photos":
+                members["a.png"] = png(settings.draw(plain(decode(data))))
         except ValueError as error:
             return f"{_which(settings, sample, file, side)}{error}"
-    if reason := _misfit(settings, pictures):
-        return reason
-    good = Good(tuple(pictures), 0)
-    if settings.bytes:
-        good = Good(good.pictures, len(tar_sample(sample.key, members(settings, roots, sample, good))))
-    return good
+        pictures.append(picture)
+        members[f"{side}.{picture.extension}"] = kept
+    return misfit(settings, pictures) or Good(
+        tuple(pictures), members | {"json": _origin([file.name for file in sample.files])}
+    )
+
+
+def _origin(names: list[str]) -> bytes:
+    return json.dumps({"source": names[0] if len(names) == 1 else names}).encode()
+
+
+def reckon(settings: Settings, files: list[tuple[str, int]]) -> int:
+    """Bytes of a sample in the tar by names and sizes of its files: exact, unless some are converted or drawn."""
+    names, sizes = [name for name, _ in files], [size for _, size in files]
+    drawn = [sizes[0] // DRAWN] if settings.form == "photos" else []
+    return run_bytes([*drawn, *sizes, len(_origin(names))])
 
 
 def _which(settings: Settings, sample: Sample, file: File, side: str) -> str:
@@ -108,17 +124,18 @@ def _which(settings: Settings, sample: Sample, file: File, side: str) -> str:
     return f"{settings.title(side)}{'' if file.name == sample.files[0].name else f' {file.name}'}: "
 
 
-def _is_map(settings: Settings, side: str) -> bool:
-    return side == "inst" or (side == "a" and settings.classes > 0)
+def _look(settings: Settings, side: str, data: bytes) -> tuple[Picture, bytes]:
+    if side == "inst":
+        return look_instances(data)
+    if side == "a" and settings.classes:
+        return look_labels(data, settings.classes)
+    if picture := glance(data):
+        return picture, data
+    return look(decode(data), data)
 
 
-def _look(settings: Settings, side: str, data: bytes) -> Picture:
-    if not _is_map(settings, side):
-        return look(decode(data))
-    return look_instances(data) if side == "inst" else look_labels(data, settings.classes)
-
-
-def _misfit(settings: Settings, pictures: list[Picture]) -> str:
+def misfit(settings: Settings, pictures: list[Picture]) -> str:
+    """Why decoded pictures make no sample; empty if they do."""
     if settings.form == "pairs" and pictures[0].width % 2:
         return f"width {pictures[0].width} is odd; it must be twice the width of one side"
     sizes = [side_size(settings, picture) for picture in pictures]
@@ -127,7 +144,18 @@ def _misfit(settings: Settings, pictures: list[Picture]) -> str:
         return f"{', '.join(each)}; they must be equal"
     if settings.size not in ((0, 0), sizes[0]):
         return f"one side is {_text(sizes[0])}, --size says {_text(settings.size)}"
+    if any(settings.channels) and any(map(gt, have := channels(settings, pictures), settings.channels)):
+        return f"its sides have {_and(have)} channels, those of the set {_and(settings.channels)}"
     return ""
+
+
+def channels(settings: Settings, pictures: Sequence[Picture]) -> tuple[int, int]:
+    """Of x and of y."""
+    return 1 if settings.form == "photos" else pictures[0].channels, pictures[-1].channels
+
+
+def _and(numbers: tuple[int, int]) -> str:
+    return f"{numbers[0]} and {numbers[1]}"
 
 
 def _text(size: tuple[int, int]) -> str:
@@ -137,24 +165,3 @@ def _text(size: tuple[int, int]) -> str:
 def side_size(settings: Settings, picture: Picture) -> tuple[int, int]:
     """(height, width) of one side, pixels."""
     return picture.height, picture.width // (2 if settings.form == "pairs" else 1)
-
-
-def members(settings: Settings, roots: tuple[Path, ...], sample: Sample, good: Good) -> dict[str, bytes]:
-    """The members of a sample by extension, in the order of the tar.
-
-    Raises:
-        ValueError: a file is not the one that was checked.
-    """
-    result = {}
-    for side, root, file, picture in zip(settings.sides, roots, sample.files, good.pictures, strict=True):
-        data = read(root, file)
-        if settings.form == "photos":
-            result["a.png"] = png(draw_edges(plain(decode(data)), sigma=settings.sigma))
-        result[f"{side}.{picture.extension}"] = _anew(settings, side, data) if picture.converted else data
-    names = [file.name for file in sample.files]
-    result["json"] = json.dumps({"source": names[0] if len(names) == 1 else names}).encode()
-    return result
-
-
-def _anew(settings: Settings, side: str, data: bytes) -> bytes:
-    return write_ids(decode_ids(data)) if _is_map(settings, side) else png(plain(decode(data)))

@@ -1,12 +1,13 @@
 """Where label maps, instance maps and photos lie: pix2pixHD's folders or Cityscapes' own."""
 
+import os
 import re
-from pathlib import Path
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from p2p.data.encoded import walk
 from shards.listing import SPLITS, Part, Source, is_picture
 from shards.sources import SIDES, Settings
+from shards.trees import Tree
 
 LONGEST_MEMBER = "inst.png"
 
@@ -41,7 +42,7 @@ CITYSCAPES = Naming(
 )
 
 
-def find_phases(root: Path, settings: Settings) -> Source:
+def find_phases(root: Tree, settings: Settings) -> Source:
     """The phases train, val and test that have photos, and whether they have instance maps.
 
     Raises:
@@ -67,7 +68,7 @@ def find_phases(root: Path, settings: Settings) -> Source:
     return Source(sets, instances, tuple(notes))
 
 
-def _find_naming(root: Path, classes: int) -> Naming:
+def _find_naming(root: Tree, classes: int) -> Naming:
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder; give one that holds label maps and photos")
     known = (PIX2PIXHD, CITYSCAPES, PICTURES)
@@ -84,19 +85,19 @@ def _find_naming(root: Path, classes: int) -> Naming:
     raise ValueError(f"{root}: holds no {folders}; give the folder that does")
 
 
-def _has(root: Path, naming: Naming, phase: str) -> bool:
+def _has(root: Tree, naming: Naming, phase: str) -> bool:
     return any((root / folder.format(phase)).is_dir() for folder in naming.folders[::2])
 
 
-def _parts(root: Path, naming: Naming, phase: str, settings: Settings) -> tuple[Part, ...]:
+def _parts(root: Tree, naming: Naming, phase: str, settings: Settings) -> tuple[Part, ...]:
     folders = [folder.format(phase) for folder in naming.folders]
     missing = [f"no {settings.title(side)} in {name}" for side, name in zip(SIDES["labels"], folders, strict=True)]
     each = zip(folders, missing, naming.stems, naming.skips, strict=True)
     return tuple(Part(root / folder, lacks, stem, skip, LONGEST_MEMBER) for folder, lacks, stem, skip in each)
 
 
-def _holds_pictures(folder: Path) -> bool:
-    return folder.is_dir() and any(is_picture(file.name) for file in walk(folder))
+def _holds_pictures(folder: Tree) -> bool:
+    return folder.is_dir() and any(is_picture(name) for name in _names(folder))
 
 
 def _have_instances(phases: dict[str, tuple[Part, ...]]) -> bool:
@@ -110,4 +111,8 @@ def _have_instances(phases: dict[str, tuple[Part, ...]]) -> bool:
 def _has_instances(x: Part, part: Part) -> bool:
     if part.root != x.root:
         return part.root.is_dir()
-    return any(re.fullmatch(part.stem, file.stem, re.DOTALL) for file in walk(part.root))
+    return any(re.fullmatch(part.stem, os.path.splitext(name)[0], re.DOTALL) for name in _names(part.root))
+
+
+def _names(folder: Tree) -> Iterator[str]:
+    return (file.name.rpartition("/")[2] for file in folder.files())

@@ -7,14 +7,19 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+AHEAD = 256
+"""Items that wait for a worker or for their turn."""
 
 QUIET_S = 5.0
 """A log gets a line at most this often, and then only for a tenth more, or after `SILENT_S`."""
@@ -50,6 +55,17 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def in_order(pool: Executor, do: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """What `do` returns for each item, in their order; of any number of items only `AHEAD` are under way."""
+    under_way: deque[Future[R]] = deque()
+    for item in items:
+        under_way.append(pool.submit(do, item))
+        if len(under_way) > AHEAD:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
 
 
 def progress(items: Iterable[T], *, total: int, done: str, unit: str) -> Iterator[T]:

@@ -5,8 +5,8 @@ import torch
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from p2p import dist
-from p2p.data.order import rank_slice
 from p2p.data.reader import noise_keys
+from p2p.data.steps import rank_slice
 from p2p.engine import HAS_BUCKETS, Engine
 from p2p.loop import train
 from p2p.networks import PatchGAN, UNet

@@ -15,8 +15,8 @@ import torch.distributed as td
 import p2p
 from p2p import checkpoint, dist
 from p2p.adam import Adam
-from p2p.data.order import rank_slice
 from p2p.data.reader import noise_keys
+from p2p.data.steps import rank_slice
 from p2p.data.views import View
 from p2p.engine import Engine
 from p2p.loop import train

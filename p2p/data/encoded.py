@@ -45,7 +45,7 @@ def load(data: bytes) -> tuple[Image.Image, str]:
         raise ValueError("empty file (0 bytes)")
     try:
         image: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
-        stored = _raw_mode(image)
+        stored = raw_mode(image)
         image.load()
     except UnidentifiedImageError as error:
         raise ValueError("not an image") from error
@@ -54,8 +54,9 @@ def load(data: bytes) -> tuple[Image.Image, str]:
     return image, stored
 
 
-def _raw_mode(image: Image.Image) -> str:
-    # PIL cuts 16-bit colour down to RGB, and stretches 4-bit gray, without a word; only the raw mode tells
+def raw_mode(image: Image.Image) -> str:
+    """How PIL says that the pixels are stored; it cuts 16-bit colour down to RGB, and stretches 4-bit gray, without a
+    word."""
     tiles = getattr(image, "tile", None)
     arguments = tiles[0][3] if tiles else image.mode
     first = arguments[0] if isinstance(arguments, tuple) else arguments

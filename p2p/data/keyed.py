@@ -4,6 +4,8 @@ Nothing here has a state, so a run can stop anywhere and go on exactly, and no n
 processes or threads there are.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 GOLDEN = 0x9E3779B97F4A7C15
@@ -32,15 +34,19 @@ def key(*parts: int | np.ndarray) -> np.ndarray:
 
 
 def uniform(*parts: int) -> float:
-    """A number in [0, 1) of several integers: the top 53 bits of their `key`, computed on plain integers, which is
-    ten times as fast for one number."""
+    """A number in [0, 1) of several integers: the top 53 bits of their `key`."""
+    return (number(*parts) >> 11) / (1 << 53)
+
+
+def number(*parts: int) -> int:
+    """The `key` of several integers, computed on plain integers, which is ten times as fast for one number."""
     word = 0
     for part in parts:
         word = (word * 3 + (part & _WORD) + GOLDEN) & _WORD
         word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
         word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & _WORD
         word ^= word >> 31
-    return (word >> 11) / (1 << 53)
+    return word
 
 
 def permute(index: np.ndarray, size: np.ndarray, keys: np.ndarray) -> np.ndarray:
@@ -50,13 +56,22 @@ def permute(index: np.ndarray, size: np.ndarray, keys: np.ndarray) -> np.ndarray
     walked until the result lies inside (format-preserving encryption, Black and Rogaway 2002). `size` and `keys`
     may differ from element to element.
     """
+    return _walk(_feistel, index, size, keys)
+
+
+def unpermute(index: np.ndarray, size: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """What `permute` sends to `index`."""
+    return _walk(_backwards, index, size, keys)
+
+
+def _walk(step: Callable[..., np.ndarray], index: np.ndarray, size: np.ndarray, keys: np.ndarray) -> np.ndarray:
     index, size, keys = (np.atleast_1d(a) for a in np.broadcast_arrays(index, size, keys))
     a = np.ceil(np.sqrt(size.astype(np.float64))).astype(np.int64)
     b = -(-size // a)
     out = index.astype(np.int64)
     walking = np.arange(out.size)
     while walking.size:
-        out[walking] = _feistel(out[walking], a[walking], b[walking], keys[walking])
+        out[walking] = step(out[walking], a[walking], b[walking], keys[walking])
         walking = walking[out[walking] >= size[walking]]
     return out
 
@@ -67,6 +82,14 @@ def _feistel(index: np.ndarray, a: np.ndarray, b: np.ndarray, keys: np.ndarray) 
     for i in range(0, _ROUNDS, 2):
         left = (left + _round(right, keys, i, a)) % a
         right = (right + _round(left, keys, i + 1, b)) % b
+    return left * b + right
+
+
+def _backwards(index: np.ndarray, a: np.ndarray, b: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    left, right = index // b, index % b
+    for i in range(_ROUNDS - 2, -1, -2):
+        right = (right - _round(left, keys, i + 1, b)) % b
+        left = (left - _round(right, keys, i, a)) % a
     return left * b + right
 
 

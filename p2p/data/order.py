@@ -11,28 +11,23 @@ the last full round of all lanes is cut into `lanes` runs, each in a keyed order
 (lanes * window * block samples) is permuted whole.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from p2p.data import keyed
-
-EPOCH, BLOCKS, LANE, TAIL = range(4)
-"""What a key is for, so that no two permutations share one."""
+from p2p.data.epochs import BLOCKS, EPOCH, LANE, TAIL, Epochs, share, sharer
 
 
 @dataclass(frozen=True)
-class Order:
+class Order(Epochs):
     """The order of a training run.
 
     Raises:
         ValueError: there are no samples, or a size is not positive.
     """
 
-    counts: Sequence[int]
-    """Samples in each shard."""
     seed: int = 0
     lanes: int = 1024
     block: int = 16
@@ -41,17 +36,12 @@ class Order:
     def __post_init__(self) -> None:
         if min(self.lanes, self.block, self.window) < 1:
             raise ValueError(f"order: lanes {self.lanes}, block {self.block}, window {self.window}: each must be >= 1")
-        if self.size < 1:
-            raise ValueError("order: the shards hold no samples; pack some first")
+        super().__post_init__()
 
-    @cached_property
-    def size(self) -> int:
-        """Samples in an epoch."""
-        return int(self._counts.sum())
-
-    @cached_property
-    def _counts(self) -> np.ndarray:
-        return np.asarray(self.counts, np.int64)
+    @property
+    def run(self) -> int:
+        """As `Epochs.run`."""
+        return self.block
 
     @cached_property
     def _full(self) -> np.ndarray:
@@ -65,44 +55,67 @@ class Order:
     def _tail_ends(self) -> np.ndarray:
         return np.cumsum(self._counts % self.block)
 
-    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`positions` int64 `[n]` >= 0 -> (epoch, shard, sample in the shard), each int64 `[n]`."""
-        positions = np.asarray(positions, np.int64)
-        epoch, p = np.divmod(positions, self.size)
-        shard, sample = self._locate(self._shuffle(epoch, p))
-        return epoch, shard, sample
+    @property
+    def _per_round(self) -> int:
+        return self.lanes * self.window * self.block
 
-    def _shuffle(self, epoch: np.ndarray, p: np.ndarray) -> np.ndarray:
+    @property
+    def _rounds(self) -> int:
+        return self.size // self.block // (self.lanes * self.window)
+
+    def _find(self, place: np.ndarray, epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._locate(self._shuffle(place, keyed.key(self.seed, EPOCH, epoch)))
+
+    def _place(self, shard: np.ndarray, sample: np.ndarray, epoch: np.ndarray) -> np.ndarray:
+        return self._unshuffle(self._number(shard, sample), keyed.key(self.seed, EPOCH, epoch))
+
+    def _shuffle(self, p: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """Place in the epoch -> number of the sample, counting block by block (see `_locate`)."""
-        keys = keyed.key(self.seed, EPOCH, epoch)
-        per_round = self.lanes * self.window * self.block
-        if self.size <= per_round:
+        if self.size <= self._per_round:
             return keyed.permute(p, np.asarray(self.size), keys)
-        num_blocks = self.size // self.block
-        rounds = num_blocks // (self.lanes * self.window)
-        round_, slot = np.divmod(p, per_round)
-        inside = round_ < rounds
-        nth = np.where(inside, self._in_round(round_, slot, keys), self._in_tail(p - rounds * per_round, rounds, keys))
+        num_blocks, start = self.size // self.block, self._rounds * self._per_round
+        nth = np.where(p < start, self._in_round(p, keys), self._in_tail(p - start, keys))
         block, rest = np.divmod(nth, self.block)
         shuffled = keyed.permute(np.minimum(block, num_blocks - 1), np.asarray(num_blocks), keyed.key(BLOCKS, keys))
         return np.where(block < num_blocks, shuffled, block) * self.block + rest
 
-    def _in_round(self, round_: np.ndarray, slot: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    def _unshuffle(self, number: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """Number of the sample -> place in the epoch."""
+        if self.size <= self._per_round:
+            return keyed.unpermute(number, np.asarray(self.size), keys)
+        num_blocks, start = self.size // self.block, self._rounds * self._per_round
+        block, rest = np.divmod(number, self.block)
+        nth = keyed.unpermute(np.minimum(block, num_blocks - 1), np.asarray(num_blocks), keyed.key(BLOCKS, keys))
+        nth = np.where(block < num_blocks, nth, block) * self.block + rest
+        return np.where(nth < start, self._from_round(nth, keys), self._from_tail(nth - start, keys))
+
+    def _in_round(self, p: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """Place in a full round -> place in the epoch's sequence of permuted blocks."""
         per_lane = self.window * self.block
+        round_, slot = np.divmod(p, self._per_round)
         j, lane = np.divmod(slot, self.lanes)
         turn = round_ * self.lanes + lane
         return turn * per_lane + keyed.permute(j, np.asarray(per_lane), keyed.key(LANE, keys, turn))
 
-    def _in_tail(self, p: np.ndarray, rounds: int, keys: np.ndarray) -> np.ndarray:
+    def _from_round(self, nth: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        per_lane = self.window * self.block
+        turn, j = np.divmod(nth, per_lane)
+        round_, lane = np.divmod(turn, self.lanes)
+        j = keyed.unpermute(j, np.asarray(per_lane), keyed.key(LANE, keys, turn))
+        return round_ * self._per_round + j * self.lanes + lane
+
+    def _in_tail(self, p: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """Place in the last, incomplete round -> place in the sequence: `lanes` runs whose lengths differ by one."""
-        start = rounds * self.lanes * self.window * self.block
-        length, longer = divmod(self.size - start, self.lanes)
-        p = np.maximum(p, 0)  # places outside the tail are thrown away by the caller
-        j, lane = np.divmod(p, self.lanes)
-        first = lane * length + np.minimum(lane, longer)
-        run = np.maximum(length + (lane < longer), 1)
+        start = self._rounds * self._per_round
+        j, lane = np.divmod(np.maximum(p, 0), self.lanes)  # places outside the tail are thrown away by the caller
+        first, run = share(self.size - start, self.lanes, lane)
         return start + first + keyed.permute(j % run, run, keyed.key(TAIL, keys, lane))
+
+    def _from_tail(self, nth: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        start = self._rounds * self._per_round
+        lane = sharer(self.size - start, self.lanes, np.maximum(nth, 0))
+        first, run = share(self.size - start, self.lanes, lane)
+        return start + keyed.unpermute((nth - first) % run, run, keyed.key(TAIL, keys, lane)) * self.lanes + lane
 
     def _locate(self, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Number of a sample -> (shard, sample): full blocks of all shards first, then their joined tails."""
@@ -115,27 +128,7 @@ class Order:
         tail_sample = self._counts[tail_shard] + tail - self._tail_ends[tail_shard]
         return np.where(tail < 0, shard, tail_shard), np.where(tail < 0, sample, tail_sample)
 
-
-@dataclass(frozen=True)
-class Sequential:
-    """Every sample once in the order of the shards: validation, translation."""
-
-    counts: Sequence[int]
-
-    @property
-    def size(self) -> int:
-        return sum(self.counts)
-
-    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As `Order.at`, without a shuffle."""
-        ends = np.cumsum(np.asarray(self.counts, np.int64))
-        epoch, p = np.divmod(np.asarray(positions, np.int64), self.size)
-        shard = np.searchsorted(ends, p, side="right")
-        return epoch, shard, p - (ends - np.asarray(self.counts))[shard]
-
-
-def rank_slice(step_start: int, batch: int, rank: int, world: int, unit: int = 1) -> range:
-    """Positions of one rank in the step that starts at `step_start`: [t + r*B//W, t + (r+1)*B//W), counted in units of
-    consecutive positions that stay together."""
-    first, last = (r * (batch // unit) // world * unit if r < world else batch for r in (rank, rank + 1))
-    return range(step_start + first, step_start + last)
+    def _number(self, shard: np.ndarray, sample: np.ndarray) -> np.ndarray:
+        in_block = (self._full_ends - self._full)[shard] * self.block + sample
+        in_tail = self._full_ends[-1] * self.block + self._tail_ends[shard] - self._counts[shard] + sample
+        return np.where(sample < self._full[shard] * self.block, in_block, in_tail)

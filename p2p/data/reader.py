@@ -3,9 +3,11 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, NamedTuple
+from functools import partial
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,28 +15,25 @@ import webdataset as wds
 from torch import Tensor
 
 from p2p.data import keyed
-from p2p.data.augment import Augment
-from p2p.data.order import Order, Sequential, rank_slice
-from p2p.data.shardset import ShardSet
+from p2p.data.ahead import Ahead
+from p2p.data.augment import Augment, sides
+from p2p.data.decode import CPU
+from p2p.data.direct import Extent
+from p2p.data.epochs import Epochs
+from p2p.data.mix import Mix
+from p2p.data.mixed import Shards
+from p2p.data.steps import Place, steps
 
 NOISE, STAND_IN = 11, 12
 """What a key is for; see `p2p.data.augment` for those of the transform."""
 GRAIN = 4
 """Items that a thread takes at once; handing over costs as much as a tenth of a decode."""
-PLANNED = 1024
-"""Positions that are looked up at once."""
+FETCHED = 2**28
+"""Encoded bytes that are fetched before they are asked for, at most."""
 
 Batch = dict[str, Any]
 """`x`, `y`: uint8 `[n,C,H,W]`; where the shards have them, `instances`: int32 `[n,1,H,W]`; `z`: int64 `[n]`, keys of
 G's noise; `keys`: n names; `position`: of the first."""
-
-
-class Place(NamedTuple):
-    """One sample of the stream: its position in the global order, and where it lies."""
-
-    position: int
-    shard: int
-    sample: int
 
 
 Item = tuple[Place, str, dict[str, Tensor]]
@@ -92,8 +91,8 @@ class Stream:
         unit: consecutive samples of a step that go to the same rank.
     """
 
-    shards: ShardSet
-    order: Order | Sequential
+    shards: Shards
+    order: Epochs | Mix
     augment: Augment
     holes: Holes
     batch: int
@@ -102,42 +101,58 @@ class Stream:
     seed: int = 0
     threads: int = 2
     unit: int = 1
-    ahead: int = 4
-    """Steps read before they are asked for."""
+    ahead: int = 2**26
+    """Bytes of pictures that are read before they are asked for, at most; one step in any case."""
+    device: torch.device = CPU
+    """Where pictures are decoded and transformed."""
 
-    def batches(self, start: int, stop: int) -> Iterable[Batch]:
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """This rank's share of the steps at `start`, `start + batch`, ... below `stop`; the last step may be short."""
+        self.shards.report = self.holes.report
+        self.shards.follow(self.order, start)
+        fetching = Ahead(self.shards, self._wanted(start, stop), FETCHED, self.shards.fetchers)
+        try:
+            for batch in self._pipeline(start, stop):
+                if batch["keys"]:
+                    fetching.reached(batch["position"])
+                    self.shards.follow(self.order, batch["position"])
+                yield batch
+        finally:
+            fetching.close()
+
+    def _wanted(self, start: int, stop: int) -> Iterator[tuple[int, Extent]]:
+        for place in chain.from_iterable(self.places(start, stop)):
+            with suppress(ValueError):  # damaged rows are told by who reads the sample
+                yield place.position, self.shards.extent(place.shard, place.sample)
+
+    def places(self, start: int, stop: int) -> Iterator[list[Place]]:
+        """The ordered source: this rank's places, a list for each step."""
+        return steps(self.order, start, stop, self.batch, self.rank, self.world, self.unit)
+
+    def _pipeline(self, start: int, stop: int) -> Iterable[Batch]:
         share = -(-self.batch // self.unit // self.world) * self.unit
+        ahead = max(share, self.ahead // self._bytes)
         return wds.DataPipeline(
-            self.places(start, stop),
-            in_threads(self.read, self.threads, ahead=self.ahead * share + self.threads),
+            partial(self.places, start, stop),
+            in_threads(self.read, self.threads, ahead=ahead + self.threads),
             self.collate,
         )
 
-    def places(self, start: int, stop: int) -> Callable[[], Iterator[list[Place]]]:
-        """The ordered source: this rank's places, a list for each step."""
-
-        def source() -> Iterator[list[Place]]:
-            many = self.batch * -(-PLANNED // self.batch)  # whole steps; numpy is slow on a few numbers at a time
-            for chunk in range(start, stop, many):
-                firsts = range(chunk, min(chunk + many, stop), self.batch)
-                steps = [rank_slice(f, min(self.batch, stop - f), self.rank, self.world, self.unit) for f in firsts]
-                mine = np.concatenate([np.asarray(step, np.int64) for step in steps])
-                _, shard, sample = self.order.at(mine)
-                places = map(Place, mine.tolist(), shard.tolist(), sample.tolist())
-                yield from (list(islice(places, len(step))) for step in steps)
-
-        return source
+    @property
+    def _bytes(self) -> int:
+        """Of a sample after the transform."""
+        height, width = sides(self.augment.crop)
+        return height * width * (sum(self.shards.channels) + 4 * self.shards.index.instances)
 
     def read(self, place: Place) -> Item:
         """One sample, transformed; a hole is replaced by a sample of its neighbourhood in the order."""
         for attempt in range(100):
             shard, sample = (place.shard, place.sample) if attempt == 0 else self._stand_in(place.position, attempt)
             try:
-                key, members = self.shards.read(shard, sample)
+                key, members = self.shards.read(shard, sample, self.device)
                 return place, key, self.augment(members, place.position)
             except ValueError as error:
-                self.holes.add(Place(place.position, shard, sample), str(error))
+                self.holes.add(place._replace(shard=shard, sample=sample), str(error))
         raise ValueError(f"position {place.position}: 100 stand-ins in a row are unreadable")
 
     def _stand_in(self, position: int, attempt: int) -> tuple[int, int]:
