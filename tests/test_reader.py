@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 from p2p.data import format as form
 from p2p.data.augment import Augment
+from p2p.data.decode import CPU
 from p2p.data.epochs import Sequential
 from p2p.data.order import Order
 from p2p.data.reader import Holes, Stream
@@ -326,3 +328,29 @@ def test_a_shard_of_another_set_is_noticed(damaged, shard_folder):
     (folder / "shard-000000.tar").write_bytes(other)
     with pytest.raises(ValueError, match="are not those that were packed"):
         read(stream(ShardSet(str(folder))), 0, 24)
+
+
+class Counted(ShardSet):
+    """A set that counts what is read."""
+
+    count = 0
+
+    def read(self, shard, sample, device=CPU):
+        self.count += 1
+        return super().read(shard, sample, device)
+
+
+@pytest.mark.parametrize(("samples", "most"), [(0, 10), (12, 18), (1000, 120)])
+def test_the_look_ahead_is_bounded_in_bytes(shard_folder, samples, most):
+    """One step, or as many samples as fit; two more for the threads, and the step that is over the bound."""
+    shards = Counted(str(shard_folder / "train"))
+    source = stream(shards)
+    source.ahead = samples * 6 * 32 * 32
+    batches = source.batches(0, 120)
+    next(batches)
+    before = -1
+    while before != shards.count:  # until the threads rest
+        before = shards.count
+        time.sleep(0.2)
+    assert min(samples, 4) < shards.count <= most
+    assert len([4, *(len(batch["keys"]) for batch in batches)]) == 30

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import fsspec
 import pytest
 import torch
 
@@ -12,8 +13,9 @@ from p2p.build import plan
 from p2p.data.format import ShardInfo, index_name, read_index
 from p2p.data.rows import rows_name
 from p2p.data.samples import Samples
-from tests.conftest import small_tree
-from tests.servers import web_server
+from shards import pack, verify
+from tests.conftest import small_tree, write_pairs
+from tests.servers import s3_server, web_server
 
 
 def made(tree, generations=()):
@@ -43,9 +45,7 @@ def test_a_web_server_gives_the_same_batches_as_a_folder(tree, shard_folder):
         assert batches(made(tree), 8, 60) == local
         assert batches(made(tree), 0, 60)[2:] == local  # out of the cache
         for info in read_index(shard_folder / "train").shards:
-            transfers = [
-                part for part in web.ranges[f"/train/{info.name}"] if part != "bytes=0-0"
-            ]  # its size
+            transfers = [part for part in web.ranges[f"/train/{info.name}"] if part != "bytes=0-0"]  # its size
             assert len(transfers) == 1
 
 
@@ -144,3 +144,33 @@ def test_training_ends_where_the_store_is_down_and_goes_on(tree, shard_folder, t
         assert f"{web.url}/train/shard-000002.tar: HTTP 503 Service Unavailable (after 2 tries)" in said
         web.faults.clear()
         assert train(argv) == 0
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A real S3 server, known to this process and to those it starts."""
+    with s3_server("bags") as known:
+        monkeypatch.setitem(fsspec.config.conf, "s3", known)
+        monkeypatch.setenv("FSSPEC_S3", json.dumps(known))
+        yield "s3://bags"
+
+
+def test_packed_into_a_bucket_added_to_verified_and_trained_on(tree, shard_folder, tmp_path, bucket):
+    pairs = write_pairs(tmp_path / "pairs", 24)
+    argv = ["pairs", str(pairs), f"{bucket}/set", "--input", "right", "--samples", "7"]
+    assert pack.main(argv) == 0
+    tree["data"] |= {"train": f"{bucket}/set", "val": ""}
+    local = made(tree | {"data": tree["data"] | {"train": str(shard_folder / "train")}})
+    assert batches(made(tree), 0, 30) == batches(local, 0, 30)
+    assert pack.main(argv) == 0  # again: nothing to do
+    more = write_pairs(tmp_path / "more", 5, first=50)
+    assert pack.main(["pairs", str(more), *argv[2:], "--append"]) == 0
+    assert Samples(f"{bucket}/set").counts == [7, 7, 7, 3, 5]
+    assert verify.main([f"{bucket}/set", "--images", "--json", str(tmp_path / "found.json")]) == 0
+    assert json.loads((tmp_path / "found.json").read_text())["samples"] == 29
+
+
+def test_a_gpu_that_is_not_there_decodes_nothing(tree):
+    tree["data"]["decode"] = "gpu"
+    with pytest.raises(ValueError, match=r"data\.decode: gpu needs a GPU; use cpu"):
+        made(tree)

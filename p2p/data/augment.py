@@ -46,16 +46,22 @@ class Augment:
         Raises:
             ValueError: the members differ in size, or are smaller than the crop.
         """
+        cut = self.cut(sample, position)
+        return {name: member.flip(-1) for name, member in cut.items()} if self.mirrors(position) else cut
+
+    def cut(self, sample: Mapping[str, Tensor], position: int) -> dict[str, Tensor]:
+        """The same without the mirror; raises as it does."""
         if len({member.shape[1:] for member in sample.values()}) > 1:
             sizes = ", ".join(f"{name} {_size(member)}" for name, member in sample.items())
             raise ValueError(f"its members are of several sizes in pixels ({sizes}); they must be equal")
         resized = {name: self._resize(member, mask=name in self.masks) for name, member in sample.items()}
         top, left = self._corner(next(iter(resized.values())), position)
         h, w = sides(self.crop)
-        cut = {name: member[:, top : top + h, left : left + w] for name, member in resized.items()}
-        if self.train and self.mirror and keyed.uniform(self.seed, FLIP, position) < 0.5:
-            return {name: member.flip(-1) for name, member in cut.items()}
-        return cut
+        return {name: member[:, top : top + h, left : left + w] for name, member in resized.items()}
+
+    def mirrors(self, position: int) -> bool:
+        """Whether the sample that stands there is mirrored."""
+        return self.train and self.mirror and keyed.uniform(self.seed, FLIP, position) < 0.5
 
     def _resize(self, member: Tensor, *, mask: bool) -> Tensor:
         size = sides(self.load if self.train or not any(sides(self.load)) else self.crop)
@@ -63,7 +69,9 @@ class Augment:
             return member
         if mask:
             return nearest(member, size)
-        return TF.resize(member, list(size), InterpolationMode.BICUBIC, antialias=True)
+        # a half of a picture in two has its rows apart, and takes twice as long
+        dense = member.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+        return TF.resize(dense, list(size), InterpolationMode.BICUBIC, antialias=True)
 
     def _corner(self, member: Tensor, position: int) -> tuple[int, int]:
         h, w = sides(self.crop)

@@ -2,8 +2,15 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
+
+OPEN_FILES = 256
+ANNOUNCED = 4096
+"""Extents that the system was told of lately."""
 
 
 class Extent(NamedTuple):
@@ -20,11 +27,14 @@ class Extent(NamedTuple):
 class Direct:
     """A folder; the page cache is its cache. As `p2p.data.cache.Cache`, which has the same methods.
 
-    A file is opened for each read, which costs a hundredth of a decode, so that no number of shards is too many.
+    A few files stay open; one is closed when the last thread that reads it lets go. The first read in an extent has
+    the system read all of it, in one piece.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._file = lru_cache(OPEN_FILES)(lambda name: FileIO(self.folder / name))
+        self._announce = lru_cache(ANNOUNCED)(self.ensure)
 
     def read(self, extent: Extent, at: int, size: int) -> bytearray:
         """Bytes [at, at + size) of the shard.
@@ -34,8 +44,9 @@ class Direct:
         """
         data = bytearray(size)
         try:
-            with open(self.folder / extent.name, "rb", buffering=0) as file:
-                found = os.preadv(file.fileno(), [data], at)
+            file = self._file(extent.name)  # held here, so that no other thread closes it
+            self._announce(extent)
+            found = os.preadv(file.fileno(), [data], at)
         except OSError as error:
             raise ValueError(f"{self.folder / extent.name}: cannot be read ({error.strerror})") from error
         if found != size:
@@ -43,15 +54,14 @@ class Direct:
         return data
 
     def ensure(self, extent: Extent) -> None:
-        """Have the system read it ahead, all in one piece; not needed for `read`."""
-        try:
-            with open(self.folder / extent.name, "rb", buffering=0) as file:
-                os.posix_fadvise(file.fileno(), extent.offset, extent.size, os.POSIX_FADV_WILLNEED)
-        except (OSError, AttributeError):  # not on every system; `read` says what is wrong
-            pass
+        """Have the system read it in one piece; not needed for `read`."""
+        with suppress(OSError, AttributeError):  # not on every system; `read` says what is wrong
+            file = self._file(extent.name)
+            os.posix_fadvise(file.fileno(), extent.offset, extent.size, os.POSIX_FADV_WILLNEED)
 
     def drop(self, extent: Extent) -> None:
-        """Forget what was kept of it: nothing is."""
+        """Forget what was kept of it: a file that was exchanged is opened anew."""
+        self._file.cache_clear()
 
     def whole(self, name: str, check: Callable[[bytes], object] = lambda data: None) -> bytes:
         """A small file; `check` raises ValueError where its bytes are wrong.

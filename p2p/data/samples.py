@@ -120,8 +120,8 @@ class Samples:
 
     @property
     def fetchers(self) -> int:
-        """Threads that read ahead: a store answers late, a disk does not."""
-        return FETCHERS if isinstance(self._tars, Cache) else 1
+        """Threads that read ahead: a store answers late, a disk does not, and its system reads ahead by itself."""
+        return FETCHERS if isinstance(self._tars, Cache) else 0
 
     @property
     def seekable(self) -> bool:
