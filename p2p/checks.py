@@ -1,13 +1,14 @@
 """What has to fit together in an experiment; every mistake is one line that names the setting, the rule, the remedy."""
 
 from importlib.util import find_spec
-from math import lcm
+from math import ceil, lcm
 from pathlib import Path
 
 import torch
 
 from p2p import checkpoint
 from p2p import config as conf
+from p2p import sets as data_sets
 from p2p.data.augment import sides
 from p2p.data.mixed import Shards
 from p2p.exact import PARTS
@@ -28,10 +29,23 @@ def sets(data: conf.Data, train: Shards, val: Shards | None) -> None:
     """
     if data.block and not train.seekable:
         raise ValueError(f"data.train: {train.folder} cannot be read in parts; use data.block=0, for whole shards")
+    if not data.block and train.fetchers:
+        _whole_shards(data, train)
     for what in ("channels", "classes", "instances"):
         ours, theirs = (getattr(s if what == "channels" else s.index, what) for s in (train, val or train))
         if ours != theirs:
             raise ValueError(f"data.val: {what} {theirs}, data.train has {ours}; pack both alike")
+
+
+def _whole_shards(data: conf.Data, train: Shards) -> None:
+    """The cache holds the shards that all lanes read at a time, one each, and one that is being fetched."""
+    lanes, sizes = data_sets.lanes(data), [shard.bytes for shard in train.index.shards]
+    needed = (min(lanes, len(sizes)) + 1) * max(sizes)
+    if data.cache_bytes * data_sets.PARTS["train"] < needed:
+        raise ValueError(
+            f"data.cache_bytes: {data.cache_bytes} are too few for the whole shards that {lanes} lanes read at a time;"
+            f" use at least {ceil(needed / data_sets.PARTS['train'])}, or fewer data.lanes"
+        )
 
 
 def task(game: Pix2Pix, train: Shards) -> None:

@@ -41,9 +41,8 @@ class Examined:
     """Of the marks."""
 
 
-def examine(where: Where, number: int) -> Examined:
+def examine(where: Where, number: int, shard: ShardInfo) -> Examined:
     """Read one tar from its first byte to its last; nothing that is wrong with it stops the caller."""
-    shard = where.index.shards[number]
     examiner = _Examiner(where, number, shard, Examined(shard.name))
     try:
         examiner.read()

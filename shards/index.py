@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -184,7 +185,7 @@ def write(out: Path, made: Index, found: Sequence[Survey]) -> Index:
 def dali_of_set(args: argparse.Namespace) -> int:
     """Write DALI's index of each tar of a set that has an index."""
     held = read_index(args.where)
-    one = partial(dali.write_for, args.where, args.out or Path(args.where), held)
+    one = partial(dali.write_for, args.where, args.out or Path(args.where), replace(held, shards=()))
     with workers(args.processes) as pool:
         for _ in progress(pool.map(one, held.shards), total=len(held.shards), done="read", unit="tars"):
             pass

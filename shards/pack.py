@@ -164,6 +164,8 @@ def summarise(job: Job, *, fresh: bool) -> int:
         shards = "1 shard" if count == 1 else f"{count} shards"
         unit = "photos" if job.settings.form == "photos" else "pairs"
         said = "packed" if fresh else "nothing new to add:" if job.bases else "already complete:"
+        if job.bases and not fresh and (held := job.listing.bad_count):
+            print(f"{held} files are not added, as {tell(next(job.listing.bad))}", file=sys.stderr)
         print(f"{said} {index.samples} {unit} in {shards}, {size} bytes, seed {index.seed}: {job.place(name)}")
     return 2 if (fresh or not job.bases) and read_report(job)["bad"] else 0
 

@@ -92,10 +92,13 @@ def _parquets(path: Path) -> list[Path]:
 
 def _write_rows(files: list[Path], column: str, out: BinaryIO) -> None:
     """A tar with a file for each row: `00000012.jpg`, and of several parquet files `00003/00000012.jpg`."""
+    most = max(HARMLESS, ABSURD * sum(file.stat().st_size for file in files))
     for number, file in enumerate(files):
         before = f"{number:05d}/" if len(files) > 1 else ""
         for row, data in enumerate(_values(file, column)):
             out.write(tar_header(f"{before}{row:08d}{_extension(data)}", len(data)) + data + tar_padding(len(data)))
+            if out.tell() > most:
+                raise ValueError(f"{file}: holds more than {ABSURD} times its size; this is no set of pictures")
     out.write(tar_end(out.tell()))
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -87,7 +88,8 @@ def _where(url: str, args: argparse.Namespace, root: str = "") -> Where:
 def _examine(pool: Executor, where: Where, known: Known) -> Iterator[Finding]:
     """Examine every tar; its findings, while its samples become known."""
     count = len(where.index.shards)
-    tars = pool.map(partial(examine, where), range(count))
+    light = replace(where, index=replace(where.index, shards=()))  # all shards, for each of them, would be much to send
+    tars = pool.map(partial(examine, light), range(count), where.index.shards)
     for one in progress(tars, total=count, done="verified", unit="tars"):
         known.add(one.marks, one.keys)
         yield from one.findings

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +86,9 @@ class _Faulty(SimpleHTTPRequestHandler):
         super().send_header(keyword, value)
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
-        body = BytesIO()
-        super().copyfile(source, body)
-        data = body.getvalue()
+        first, last = getattr(self, "range", None) or (0, None)  # the package's own copy takes 0-0 for everything
+        source.seek(first)
+        data = source.read(-1 if last is None else last + 1 - first)
         if self.fault in ("break", "short", "stall"):
             data = data[: len(data) // 2]
         if self.fault == "cut":

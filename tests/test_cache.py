@@ -253,7 +253,7 @@ def test_an_extent_over_the_limit_is_read_without_the_cache(web, folder):
             assert ours.read(extent, extent.offset + 50, 1000) == right(extent, 50, 1000)
     assert not kept(folder)
     assert said == [
-        f"{folder}: {SIZE} bytes are over the limit of {SIZE - 1}; read straight from {web.url}, make room here"
+        f"{folder}: {SIZE} bytes are over the limit of {SIZE - 1}; raise data.cache_bytes; read straight from {web.url} until there is room"
     ]
 
 
@@ -446,7 +446,7 @@ def full_disk(web, mount):
     for extent in EXTENTS[:20]:
         assert ours.read(extent, extent.offset, SIZE) == right(extent)
     assert [line.partition(": ")[2] for line in said] == [
-        f"No space left on device; read straight from {web.url}, make room here"
+        f"No space left on device; read straight from {web.url} until there is room"
     ]
 
 
@@ -458,7 +458,7 @@ def read_with_small_files(url, folder):
     for extent in (EXTENTS[:5] + WHOLE) * 2:
         ours.ensure(extent)
         assert ours.read(extent, extent.offset + 5, 100) == right(extent, 5, 100)
-    assert said == [f"{folder}: File too large; read straight from {url}, make room here"]
+    assert said == [f"{folder}: File too large; read straight from {url} until there is room"]
     assert not on_disk(Path(folder))
 
 

@@ -196,6 +196,7 @@ def test_a_mix_holds_every_set_whole_and_by_weight(parts, data):
         found = sorted(zip((shard - mix.first_shards[s])[inside].tolist(), sample[inside].tolist(), strict=True))
         assert found == [(i, n) for i, count in enumerate(order.counts) for n in range(count)]
         assert (epoch[inside] == 0).all()
+        assert (np.diff(own[source == s]) == 1).all()  # each set in its own order
 
 
 def test_a_mix_knows_when_to_a_cycle():
@@ -213,7 +214,8 @@ def test_a_mix_knows_when_to_a_cycle():
 def test_weights_become_the_least_whole_numbers():
     assert in_whole_numbers([0.3, 0.7]) == [3, 7]
     assert in_whole_numbers([2, 4, 2.0]) == [1, 2, 1]
-    for bad in ([1, 0], [1, -2], [1e-9, 1], [float("inf"), 1]):
+    assert in_whole_numbers([138_567, 49_825]) == [92, 33]  # to a thousandth: a cycle of 125, not of 188,392
+    for bad in ([1, 0], [1, -2], [1e-4, 1], [float("inf"), 1]):
         with pytest.raises(ValueError, match="weights"):
             in_whole_numbers(bad)
 

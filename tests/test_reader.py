@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -354,3 +355,21 @@ def test_the_look_ahead_is_bounded_in_bytes(shard_folder, samples, most):
         time.sleep(0.2)
     assert min(samples, 4) < shards.count <= most
     assert len([4, *(len(batch["keys"]) for batch in batches)]) == 30
+
+
+def test_any_ranks_and_readers_deliver_three_epochs_alike(shard_folder):
+    """Uneven shards, 9 steps of 8: every sample three times, and no rank has more steps than another."""
+    shards = ShardSet(str(shard_folder / "train"))
+    order = Order(shards.counts, seed=3, lanes=8, block=2, window=1)
+    whole = read(stream(shards, batch=8, order=order, threads=1), 0, 72)
+    assert set(Counter(key for batch in whole for key in batch["keys"]).values()) == {3}
+    for world, threads in [(1, 8), (2, 1), (3, 2), (4, 3), (5, 5), (8, 2)]:
+        ranks = [
+            read(stream(shards, batch=8, order=order, rank=r, world=world, threads=threads), 0, 72)
+            for r in range(world)
+        ]
+        assert {len(rank) for rank in ranks} == {9}
+        for step, batch in enumerate(whole):
+            assert [key for rank in ranks for key in rank[step]["keys"]] == batch["keys"]
+            for name in ("x", "y", "z"):
+                assert torch.equal(torch.cat([rank[step][name] for rank in ranks]), batch[name])

@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import tarfile
+from io import BytesIO
 
 import fsspec
 import pytest
 import torch
+from PIL import Image
 
 from launch.train import main as train
 from p2p import config as conf
@@ -13,6 +16,8 @@ from p2p.build import plan
 from p2p.data.format import ShardInfo, index_name, read_index
 from p2p.data.rows import rows_name
 from p2p.data.samples import Samples
+from p2p.data.shardset import ShardSet
+from shards import index as index_tars
 from shards import pack, verify
 from tests.conftest import small_tree, write_pairs
 from tests.servers import s3_server, web_server
@@ -92,7 +97,7 @@ def test_a_file_does_not_say_what_to_run(tree, shard_folder, tmp_path):
     index = json.loads((folder / "index.json").read_text()) | {"root": "pipe:touch owned; cat {}"}
     (folder / "index.json").write_text(json.dumps(index))
     tree["data"]["train"] = str(folder)
-    with pytest.raises(ValueError, match="a file must not say what to run"):
+    with pytest.raises(ValueError, match="has the root 'pipe:"):
         made(tree)
 
 
@@ -174,3 +179,56 @@ def test_a_gpu_that_is_not_there_decodes_nothing(tree):
     tree["data"]["decode"] = "gpu"
     with pytest.raises(ValueError, match=r"data\.decode: gpu needs a GPU; use cpu"):
         made(tree)
+
+
+def test_a_server_that_answers_everything_is_told_from_one_that_has_more(tree, shard_folder, tmp_path):
+    folder = shutil.copytree(shard_folder / "train", tmp_path / "set")
+    (folder / index_name(1)).write_text("<html>not found, but with status 200</html>")
+    with web_server(folder) as web:
+        with pytest.raises(
+            ValueError, match=rf"index-1.json: is no index; .* name the first one: {web.url}/index.json"
+        ):
+            Samples(web.url)
+        assert len(Samples(f"{web.url}/index.json").counts) == 4
+        web.fail("/index-1.json", 403)  # as buckets do whose files may not be listed
+        assert len(Samples(web.url).counts) == 4
+
+
+def test_validation_reads_whole_shards_where_it_must(tree, shard_folder, tmp_path):
+    tree["data"] |= {"train": f"pipe:cat {shard_folder}/train/{{}}", "val": f"pipe:cat {shard_folder}/val/{{}}"}
+    tree["data"] |= {"block": 0, "lanes": 4}
+    (tmp_path / "config.yaml").write_text(json.dumps(tree))
+    assert train(["--config", str(tmp_path / "config.yaml"), "--run", str(tmp_path / "run")]) == 0
+
+
+def test_a_cache_too_small_for_whole_shards_is_refused(tree, shard_folder):
+    tree["data"] |= {"train": f"pipe:cat {shard_folder}/train/{{}}", "block": 0, "lanes": 4, "cache_bytes": "100K"}
+    with pytest.raises(
+        ValueError, match=r"data\.cache_bytes: 102400 are too few for the whole shards that 4 lanes read"
+    ):
+        made(tree)
+
+
+@pytest.mark.parametrize("root", ["reference::https://host/refs.json", "github://a:b@c/", "memory://a"])
+def test_an_index_names_only_stores_that_run_nothing(shard_folder, tmp_path, root):
+    folder = shutil.copytree(shard_folder / "train", tmp_path / "set")
+    index = json.loads((folder / "index.json").read_text()) | {"root": root}
+    (folder / "index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="has the root"):
+        Samples(str(folder))
+
+
+def test_members_are_those_that_the_index_names(tmp_path):
+    """A stranger's samples have an `a.png` too, which is none of ours."""
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        for name, level in [("1.edges.png", 10), ("1.a.png", 99), ("1.jpg.png", 200), ("1.b.png", 0)]:
+            file = BytesIO()
+            Image.new("L", (8, 8), level).save(file, "PNG")
+            info = tarfile.TarInfo(name)
+            info.size = file.tell()
+            file.seek(0)
+            tar.addfile(info, file)
+    argv = [str(tmp_path), "--input", "edges.png", "--target", "jpg.png", "--processes", "1"]
+    assert index_tars.main(argv) == 0
+    _, members = ShardSet(str(tmp_path)).read(0, 0)
+    assert (int(members["x"].max()), int(members["y"].max())) == (10, 200)

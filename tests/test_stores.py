@@ -393,13 +393,14 @@ def test_a_hostile_name_is_only_a_name(tmp_path, monkeypatch, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_missing_file_of_a_command_costs_no_long_retries(folder, monkeypatch):
+def test_a_missing_file_of_a_command_costs_no_long_retries(folder, tmp_path):
     said = []
-    store = open_store(f"pipe:cat {folder}/{{}} 2> /dev/null", said.append)
+    store = open_store(f"pipe:echo tried >> {tmp_path}/tries; cat {folder}/{{}} 2> /dev/null", said.append)
     with pytest.raises(FileNotFoundError, match=r"cat .*/index-1\.json.*: exit status 1 after 0 bytes"):
         store.read("index-1.json")
-    assert len(said) == 1
+    assert (tmp_path / "tries").read_text().count("tried") == 2
     assert newest_generation(store) == 0
+    assert said == []  # there is no fault
 
 
 def test_a_missing_file_in_a_pipeline_is_one_that_prints_nothing(folder):

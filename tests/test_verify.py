@@ -28,7 +28,7 @@ from tests.test_index import Quiet, add, encoded
 def examined(folder: Path, *, images: bool = False) -> tuple[list[Finding], int]:
     """All findings, and how many samples were healthy enough to become known."""
     where = Where(str(folder), read_index(folder).root or str(folder), read_index(folder), images)
-    found = [examine(where, number) for number in range(len(where.index.shards))]
+    found = [examine(where, number, shard) for number, shard in enumerate(where.index.shards)]
     with Known() as known:
         for one in found:
             known.add(one.marks, one.keys)
@@ -156,7 +156,7 @@ def test_no_changed_bit_of_a_tar_passes(folder):
         data = bytearray(healthy)
         data[byte] ^= 1 << int(generator.integers(8))
         (folder / TAR).write_bytes(data)
-        found = examine(where, 1)
+        found = examine(where, 1, where.index.shards[1])
         assert [one.severity for one in found.findings] == ["error"], byte
         assert len(found.marks) >= 6
 

@@ -77,7 +77,9 @@ class Cache:
             self._fetch(extent)
 
     def drop(self, extent: Extent) -> None:
-        """Forget it: what was read is wrong."""
+        """Forget it: what was read is wrong. A whole tar that is wrong in the store, too, is kept."""
+        if extent.run < 0 and extent in self._wrong:
+            return
         self._path(extent).unlink(missing_ok=True)
 
     def whole(self, name: str, check: Callable[[bytes], object] = lambda data: None) -> bytes:
@@ -87,7 +89,7 @@ class Cache:
             ValueError: there is none, or it is wrong, twice.
             StoreError: the store does not answer.
         """
-        path = self._room.mine / f"{SMALL}{hashlib.sha256(name.encode()).hexdigest()}"
+        path = self._small(name)
         if (kept := _sound(path, check)) is not None:
             return kept
         try:
@@ -101,6 +103,13 @@ class Cache:
         except OSError as error:
             self._full(error)
         return self._fetch_small(name, check) if kept is None else kept
+
+    def forget(self, name: str) -> None:
+        """Forget a small file: what it says is wrong."""
+        self._small(name).unlink(missing_ok=True)
+
+    def _small(self, name: str) -> Path:
+        return self._room.mine / f"{SMALL}{hashlib.sha256(name.encode()).hexdigest()}"
 
     def _fetch_small(self, name: str, check: Callable[[bytes], object]) -> bytes:
         try:
@@ -194,7 +203,9 @@ class Cache:
         self._rest_until = time.monotonic() + REST_S
         if not self._told_full:
             self._told_full = True
-            self._report(f"{self._room.folder}: {error.strerror}; read straight from {self.store.url}, make room here")
+            self._report(
+                f"{self._room.folder}: {error.strerror}; read straight from {self.store.url} until there is room"
+            )
 
     def _path(self, extent: Extent) -> Path:
         return self._room.mine / f"{extent.shard}.{extent.run}.{extent.offset}.{extent.size}"

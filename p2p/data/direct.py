@@ -63,6 +63,9 @@ class Direct:
         """Forget what was kept of it: a file that was exchanged is opened anew."""
         self._file.cache_clear()
 
+    def forget(self, name: str) -> None:
+        """Forget what was kept of a small file: nothing is."""
+
     def whole(self, name: str, check: Callable[[bytes], object] = lambda data: None) -> bytes:
         """A small file; `check` raises ValueError where its bytes are wrong.
 

@@ -30,13 +30,16 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from p2p.data.stores import Store, open_store
+from p2p.data.stores import RefusedError, Store, is_remote, open_store
 
 FORMAT = "p2p-shards"
 VERSION = 1
 INDEX = "index.json"
 CLASSES = 256
 """Of a label map at most: its numbers are bytes."""
+
+SCHEMES = ("https", "http", "s3", "gs", "gcs", "hf", "az", "abfs")
+"""What an index may name; others may run what they are given."""
 
 ROLES = frozenset(["a", "b", "ab", "inst"])
 """What a member can be: input, target, both side by side, instance map."""
@@ -119,9 +122,7 @@ def read_index(at: str | Path | Store, generation: int | None = None) -> Index:
         StoreError: the store does not answer.
     """
     store = open_store(at) if isinstance(at, str | Path) else at
-    if generation is None:
-        generation = newest_generation(store)
-    name = index_name(generation)
+    name = index_name(newest_generation(store) if generation is None else generation)
     try:
         text = store.read(name)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -132,12 +133,22 @@ def read_index(at: str | Path | Store, generation: int | None = None) -> Index:
 
 
 def newest_generation(store: Store) -> int:
-    """How many times shards were added to a set."""
+    """How many times shards were added to a set.
+
+    Raises:
+        ValueError: what is said to be a later index is none.
+        StoreError: the store does not answer.
+    """
     for generation in count(1):
         try:
-            store.read(index_name(generation))
-        except (FileNotFoundError, NotADirectoryError):
+            text = store.read(index_name(generation))
+        except (FileNotFoundError, NotADirectoryError, RefusedError):  # buckets refuse what they do not have
             return generation - 1
+        try:
+            _HEAD.validate_json(text)
+        except ValueError as error:  # of a server that answers everything with a page
+            where, first = f"{store.url}/{index_name(generation)}", f"{store.url}/{INDEX}"
+            raise ValueError(f"{where}: is no index; if there is none, name the first one: {first}") from error
     raise AssertionError("unreachable")
 
 
@@ -162,8 +173,8 @@ def _check_index(index: Index, samples: int) -> None:
     names = [shard.name for shard in index.shards]
     if strange := [name for name in names if not _inside(name)]:
         raise ValueError(f"names {strange[0]!r}, which is no file of this folder")
-    if index.root.startswith("pipe:"):
-        raise ValueError("has a command for its root; a file must not say what to run, give it as data.train's shards")
+    if is_remote(index.root) and not any(index.root.startswith(f"{scheme}://") for scheme in SCHEMES):
+        raise ValueError(f"has the root {index.root!r}; a file may name {', '.join(SCHEMES)}, or give it as `shards`")
     if not ROLES.issuperset(index.members):
         raise ValueError(f"has members for {sorted(index.members)}; the roles are {', '.join(sorted(ROLES))}")
     if len(set(names)) < len(names):

@@ -11,18 +11,20 @@ import numpy as np
 from p2p.data import keyed
 from p2p.data.epochs import SOURCE, Epochs, Places
 
+CYCLE = 1000
+"""Positions in which every set has its share, at most."""
+
 
 @dataclass(frozen=True)
 class Mix:
     """Sequences mixed by weight: a cycle of sum(weights) positions holds exactly weights[s] samples of sequence s.
 
-    Each sequence goes on by itself, so that each of its epochs holds every sample once, whatever the others do; at the
-    border of two epochs their samples may be exchanged within a cycle. A pure function of the position, as the
-    sequences are.
+    Each sequence goes on by itself, its own positions rising, so that each of its epochs holds every sample once,
+    whatever the others do. A pure function of the position, as the sequences are.
 
     Args:
         orders: the sequences.
-        weights: whole numbers, see `whole`.
+        weights: whole numbers of a small sum, see `whole`.
         seed: of the places in a cycle.
     """
 
@@ -66,11 +68,17 @@ class Mix:
 
     def own(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which sequence has each position, and the position in it."""
-        weights = np.asarray(self.weights, np.int64)
         cycle, slot = np.divmod(positions, self._ends[-1])
-        place = keyed.permute(slot, self._ends[-1], keyed.key(self.seed, SOURCE, cycle))
-        source = np.searchsorted(self._ends, place, side="right")
-        return source, cycle * weights[source] + place - (self._ends - weights)[source]
+        cycles, row = np.unique(cycle, return_inverse=True)
+        places = np.arange(self._ends[-1])[None].repeat(len(cycles), 0)
+        keys = keyed.key(self.seed, SOURCE, cycles)[:, None]
+        shuffled = keyed.permute(places.ravel(), self._ends[-1], keys.repeat(places.shape[1], 1).ravel())
+        dealt = np.searchsorted(self._ends, shuffled.reshape(places.shape), side="right")  # slot -> sequence
+        before = np.zeros_like(dealt)  # slot -> how many of its sequence came before it in the cycle
+        for s in range(len(self.orders)):
+            before += np.where(dealt == s, np.cumsum(dealt == s, axis=1) - 1, 0)
+        source = dealt[row, slot]
+        return source, cycle * np.asarray(self.weights, np.int64)[source] + before[row, slot]
 
     def when(self, shard: np.ndarray, sample: np.ndarray, position: int) -> np.ndarray:
         """As `Epochs.when`, but to a cycle: where in its cycle a sample comes is not looked up."""
@@ -85,16 +93,18 @@ class Mix:
 
 
 def whole(weights: Sequence[float]) -> list[int]:
-    """The least whole numbers in the ratio of the weights.
+    """Whole numbers in the ratio of the weights, to a thousandth of all: the least where they are exact.
 
     Raises:
-        ValueError: a weight is not above 0, or they are more than a million to one.
+        ValueError: a weight is not above 0, or less than a thousandth of all.
     """
     if not all(0 < weight < float("inf") for weight in weights):
         raise ValueError(f"weights {list(weights)}: each must be above 0; leave a set out that is not to be seen")
-    exact = [Fraction(str(weight)).limit_denominator(10**6) for weight in weights]
-    if not all(exact) or max(exact) / min(exact) > 10**6:
-        raise ValueError(f"weights {list(weights)}: differ by more than a million; use closer ones")
-    many = lcm(*(fraction.denominator for fraction in exact))
-    numbers = [int(fraction * many) for fraction in exact]
+    exact = [Fraction(str(weight)) for weight in weights]
+    shares = [share / sum(exact) for share in exact]
+    many = min(lcm(*(share.denominator for share in shares)), CYCLE)
+    ends = [round(many * sum(shares[: i + 1])) for i in range(len(shares))]
+    numbers = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    if min(numbers) < 1:
+        raise ValueError(f"weights {list(weights)}: one is less than a thousandth of all; use closer ones")
     return [number // gcd(*numbers) for number in numbers]

@@ -12,7 +12,7 @@ from p2p.data.remote import PassingError, Remote, after
 from p2p.data.stores import PIECE, StoreError
 
 READ_TRIES = 2
-"""Of a small file: whether it is missing or the command failed, nobody can tell."""
+"""Of a small file: whether it is missing or the command failed, nobody can tell, and there is nothing to report."""
 
 
 class Pipe(Remote):
@@ -35,7 +35,7 @@ class Pipe(Remote):
     def read(self, name: str) -> bytes:
         """As `Store.read`."""
         try:
-            data = self._tried(name, lambda: b"".join(self._stream(name, 0)), READ_TRIES)
+            data = self._tried(name, lambda: b"".join(self._stream(name, 0)), READ_TRIES, quiet=True)
         except StoreError as error:
             raise FileNotFoundError(str(error)) from error
         if not data:

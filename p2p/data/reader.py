@@ -119,7 +119,7 @@ class Stream:
 
     def _wanted(self, start: int, stop: int) -> Iterator[tuple[int, Extent]]:
         for place in chain.from_iterable(self.places(start, stop)):
-            with suppress(ValueError):  # damaged rows are told by who reads the sample
+            with suppress(ValueError, OSError):  # damaged rows, a store that is down: told by who reads the sample
                 yield place.position, self.shards.extent(place.shard, place.sample)
 
     def places(self, start: int, stop: int) -> Iterator[list[Place]]:

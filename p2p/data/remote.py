@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from p2p.data.stores import PIECE, StoreError
+from p2p.data.stores import PIECE, RefusedError, StoreError
 
 TRIES = 10
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
@@ -57,7 +57,7 @@ class Remote(ABC):
     def _stream(self, name: str, start: int) -> Iterator[bytes]:
         """Pieces, none empty, from byte `start` to the end; raises PassingError where it breaks."""
 
-    def _tried(self, name: str, once: Callable[[], T], tries: int | None = None) -> T:
+    def _tried(self, name: str, once: Callable[[], T], tries: int | None = None, *, quiet: bool = False) -> T:
         tries = tries or TRIES
 
         def tell(state: RetryCallState) -> None:
@@ -69,7 +69,7 @@ class Remote(ABC):
             retry=retry_if_exception_type(PassingError),
             stop=stop_after_attempt(tries),
             wait=wait_random_exponential(FIRST_WAIT_S, LONGEST_WAIT_S),
-            before_sleep=tell,
+            before_sleep=None if quiet else tell,
             reraise=True,
         )
         try:
@@ -169,5 +169,5 @@ class Fsspec(Remote):
             raise
         except Exception as error:  # backends have exceptions of their own, of no common kind
             if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
-                raise StoreError(f"{self.where(name)}: {one_line(error)}") from error
+                raise RefusedError(f"{self.where(name)}: {one_line(error)}") from error
             raise PassingError(one_line(error)) from error

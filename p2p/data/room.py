@@ -69,7 +69,7 @@ class Room:
 
     def _reserve(self, size: int) -> BinaryIO:
         if size > self.limit:
-            raise OSError(errno.ENOSPC, f"{size} bytes are over the limit of {self.limit}")
+            raise OSError(errno.ENOSPC, f"{size} bytes are over the limit of {self.limit}; raise data.cache_bytes")
         try:
             return self._created(size, forced=False)
         except OSError as error:
@@ -83,7 +83,9 @@ class Room:
             if forced or used + size > self.limit:
                 used = self._evict(size, forced)
             if used + size > self.limit:
-                raise OSError(errno.ENOSPC, f"{self.limit} bytes are less than what is being fetched")
+                raise OSError(
+                    errno.ENOSPC, f"{self.limit} bytes are less than what is being fetched; raise it (data.cache_bytes)"
+                )
             file = open(self._aside / f"{uuid.uuid4().hex}.{size}", "x+b")  # noqa: SIM115 # `aside` closes it
             fcntl.flock(file, fcntl.LOCK_EX)
             self._account(used + size)

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from p2p.data.format import INDEX, Index, ShardInfo
+from p2p.data.stores import is_remote
 
 ROW = np.dtype([("offset", "<u8"), ("size", "<u4"), ("crc", "<u4")])
 """One sample in a shard's .npy: first byte, number of bytes, CRC-32 of them."""
@@ -21,22 +22,27 @@ def rows_name(shard: str) -> str:
 
 
 def check_shards(folder: str | Path, index: Index, root: str | Path = "") -> None:
-    """Compare the size of each shard and of its rows with the index; of few shards the rows are read, too.
+    """Compare the size of each shard and of its rows with the index, where they are on this machine; of few shards the
+    rows are read, too.
 
     Raises:
         ValueError: a shard or its rows are missing, cut short, or do not fit the index.
     """
-    tars = Path(root or index.root or folder)
+    tars = root or index.root or folder
     for shard in index.shards:
-        if (size := _size(tars / shard.name)) != shard.bytes:
-            raise ValueError(
-                f"{tars / shard.name}: has {size} bytes, {INDEX} says {shard.bytes}; copy it again or pack again"
-            )
-        path = Path(folder) / rows_name(shard.name)
-        if _size(path) != len(_header(shard.samples)) + shard.samples * ROW.itemsize:
-            raise ValueError(f"{path}: does not hold the {shard.samples} rows that {INDEX} says; pack the set again")
-        if len(index.shards) <= FEW:
-            read_rows(folder, shard)
+        path = Path(tars) / shard.name
+        if not is_remote(tars) and (size := _size(path)) != shard.bytes:
+            raise ValueError(f"{path}: has {size} bytes, {INDEX} says {shard.bytes}; copy it again or pack again")
+        if not is_remote(folder):
+            _check_rows(Path(folder), shard, read=len(index.shards) <= FEW)
+
+
+def _check_rows(folder: Path, shard: ShardInfo, *, read: bool) -> None:
+    path = folder / rows_name(shard.name)
+    if _size(path) != len(_header(shard.samples)) + shard.samples * ROW.itemsize:
+        raise ValueError(f"{path}: does not hold the {shard.samples} rows that {INDEX} says; pack the set again")
+    if read:
+        read_rows(folder, shard)
 
 
 def _size(path: Path) -> int:

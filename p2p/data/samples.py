@@ -37,7 +37,7 @@ def own_folder() -> Path:
     """
     folder = Path(tempfile.gettempdir()) / f"p2p-cache-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         raise ValueError(f"{folder}: belongs to somebody else; name another cache with data.cache")
     return folder
 
@@ -91,8 +91,11 @@ class Samples:
             self.generation = form.newest_generation(beside)
         self.index = form.read_index(beside, self.generation)
         root = self.root or self.index.root or self.folder
-        if not is_remote(root) and not is_remote(self.folder):
-            check_shards(self.folder, self.index, root)
+        if is_remote(self.folder) and self.index.root and not is_remote(self.index.root):
+            raise ValueError(
+                f"{self.folder}: its index names {self.index.root}, a folder of another machine; say where"
+            )
+        check_shards(self.folder, self.index, root)
         self._beside = self._open(self.folder)
         self._tars = self._beside if root == self.folder else self._open(root)
         self._rows: dict[int, np.ndarray] = {}
@@ -123,7 +126,7 @@ class Samples:
         """Threads that read ahead: a store answers late, a disk does not, and its system reads ahead by itself."""
         return FETCHERS if isinstance(self._tars, Cache) else 0
 
-    @property
+    @cached_property
     def seekable(self) -> bool:
         """Parts of a shard can be read."""
         if not isinstance(self._tars, Cache):
@@ -147,25 +150,31 @@ class Samples:
             ValueError: they are not those that were packed; says shard and byte.
             StoreError: the store does not answer.
         """
-        offset, size, expected = self.rows(shard)[sample].item()
-        extent = self.extent(shard, sample)
-        where = f"{extent.name} at byte {offset}"
         for _ in range(TRIES):
+            offset, size, expected = self.rows(shard)[sample].item()
+            extent = self.extent(shard, sample)
             data = self._tars.read(extent, offset, size)
             if crc(data) == expected:
-                return data, where
+                return data, f"{extent.name} at byte {offset}"
             self._tars.drop(extent)
-        raise ValueError(f"{where}: the {size} bytes of sample {sample} are not those that were packed")
+            self._forget_rows(shard)  # which may be what is wrong
+        raise ValueError(
+            f"{extent.name} at byte {offset}: the {size} bytes of sample {sample} are not those that were packed"
+        )
 
     def extent(self, shard: int, sample: int) -> Extent:
         """What is read at once where a sample is: as many samples as the order keeps together, or the whole tar."""
-        info, together = self.index.shards[shard], self.order.run
+        info, together = self.index.shards[shard], self._together
         if not together:
             return Extent(shard, -1, info.name, 0, info.bytes)
         run = sample // together
         rows = self.rows(shard)[run * together : (run + 1) * together]
         first = int(rows[0]["offset"])
         return Extent(shard, run, info.name, first, int(rows[-1]["offset"]) + int(rows[-1]["size"]) - first)
+
+    @property
+    def _together(self) -> int:
+        return self.order.run if self.seekable else 0
 
     def rows(self, shard: int) -> np.ndarray:
         """The rows of a shard, `[samples]` of `format.ROW`.
@@ -184,13 +193,17 @@ class Samples:
                 self._rows[shard] = rows
         return rows
 
+    def _forget_rows(self, shard: int) -> None:
+        self._rows.pop(shard, None)
+        self._beside.forget(rows_name(self.index.shards[shard].name))
+
     def ensure(self, extent: Extent) -> None:
         """Have it read, or fetched, before it is needed."""
         self._tars.ensure(extent)
 
     def _check(self, extent: Extent, data: memoryview) -> None:
         """Raises ValueError where bytes that came from a store are not those that were packed."""
-        first = extent.run * self.order.run if extent.run >= 0 else 0
+        first = extent.run * self._together if extent.run >= 0 else 0
         rows = self.rows(extent.shard)[first:]
         for row in rows[rows["offset"] + rows["size"] <= extent.offset + extent.size]:
             offset = int(row["offset"]) - extent.offset
@@ -201,7 +214,7 @@ class Samples:
         """Position at which each `(shard, run)` is needed next: int64 `[n, 2]` -> `[n]`."""
         shard, run = extents.T
         counts = np.asarray(self.counts)[shard]
-        if together := self.order.run:
+        if together := self._together:
             sample = run[:, None] * together + np.arange(together)
         else:
             sample = counts[:, None] * np.arange(SOME) // SOME

@@ -34,7 +34,6 @@ class ShardSet(Samples):
         super().__post_init__()
         if self.reverse and self.index.classes:
             raise ValueError(f"{self.folder}: its x are label maps, and G makes pictures; leave reverse out")
-        self._roles = {extension: role for role, extension in self.index.members.items()}
 
     @property
     def channels(self) -> tuple[int, int]:
@@ -57,7 +56,8 @@ class ShardSet(Samples):
             raise ValueError(f"{where}: sample {sample} cannot be decoded ({error})") from error
 
     def _decoded(self, members: Mapping[str, Any], device: torch.device) -> Members:
-        roles = {self._roles.get(name) or name.partition(".")[0]: data for name, data in members.items()}
+        roles = {role: members[extension] for role, extension in self.index.members.items() if extension in members}
+        roles = roles or {name.partition(".")[0]: data for name, data in members.items()}
         a, b = self.index.channels
         if self.index.layout == "two":
             x, y = picture(roles["a"], a, device), picture(roles["b"], b, device)

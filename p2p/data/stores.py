@@ -14,6 +14,10 @@ class StoreError(OSError):
     """A store that does not answer, or refuses: `URL: reason`, in one line."""
 
 
+class RefusedError(StoreError):
+    """A store that answers, but not to us; some refuse what they do not have."""
+
+
 class Store(Protocol):
     """Files under one root; names are relative, with `/`."""
 

@@ -12,7 +12,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 
 from p2p.data import remote
 from p2p.data.remote import PassingError, Remote, after, one_line
-from p2p.data.stores import PIECE, StoreError
+from p2p.data.stores import PIECE, RefusedError, StoreError
 
 CONNECT_TIMEOUT_S = 10.0
 CONNECTIONS = 32
@@ -91,6 +91,8 @@ class Http(Remote):
 
     def _stream(self, name: str, start: int) -> Iterator[bytes]:
         with self._get(name, f"{start}-" if start else "") as response:
+            if response.status == 416 and _content_range(response)[2] == start:
+                return  # all had come, whatever the answer before has said
             if response.status == 416:
                 raise PassingError(f"broke at byte {start}, where it now ends")
             pieces = iter(lambda: response.read1(PIECE), b"")  # what has come: nothing is lost where it breaks
@@ -125,6 +127,8 @@ class Http(Remote):
             raise FileNotFoundError(f"{self.where(name)}: {answer}")
         if response.status in PASSING or response.status >= 500:
             raise PassingError(answer)
+        if response.status in (401, 403):
+            raise RefusedError(f"{self.where(name)}: {answer}")
         if response.status not in (200, 206, 416):
             raise StoreError(f"{self.where(name)}: {answer}")
 
