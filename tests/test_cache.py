@@ -253,7 +253,8 @@ def test_an_extent_over_the_limit_is_read_without_the_cache(web, folder):
             assert ours.read(extent, extent.offset + 50, 1000) == right(extent, 50, 1000)
     assert not kept(folder)
     assert said == [
-        f"{folder}: {SIZE} bytes are over the limit of {SIZE - 1}; raise data.cache_bytes; read straight from {web.url} until there is room"
+        f"{folder}: {SIZE} bytes are over the limit of {SIZE - 1}; raise data.cache_bytes; read straight from {web.url}"
+        " until there is room"
     ]
 
 

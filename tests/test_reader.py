@@ -21,6 +21,7 @@ from p2p.data.reader import Holes, Stream
 from p2p.data.rows import read_rows
 from p2p.data.shardset import ShardSet
 from p2p.data.tars import crc
+from shards import pack
 from tests.conftest import pair
 
 
@@ -373,3 +374,37 @@ def test_any_ranks_and_readers_deliver_three_epochs_alike(shard_folder):
             assert [key for rank in ranks for key in rank[step]["keys"]] == batch["keys"]
             for name in ("x", "y", "z"):
                 assert torch.equal(torch.cat([rank[step][name] for rank in ranks]), batch[name])
+
+
+@pytest.fixture(scope="module")
+def jpegs(tmp_path_factory):
+    """21 side-by-side JPEG pairs of 32 pixels, three of them gray."""
+    root = tmp_path_factory.mktemp("jpegs")
+    (root / "pairs").mkdir()
+    for i in range(21):
+        picture = pair(i).convert("L") if i % 7 == 0 else pair(i)
+        picture.save(root / "pairs" / f"{i:04d}.jpg", quality=90)
+    assert pack.main(["pairs", str(root / "pairs"), str(root / "set"), "--input", "left"]) == 0
+    return root / "set"
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_pictures_that_are_decoded_together_are_the_same(jpegs, tmp_path, reverse):
+    """To their places in the batch, by another decoder; with a hole, too, whose part goes the long way."""
+    folder = shutil.copytree(jpegs, tmp_path / "copy")
+    shards, plain = ShardSet(str(folder), reverse), Augment(32, 32, mirror=True, seed=3)
+    together = stream(shards, augment=plain)
+    assert together._together(next(together.places(0, 4))) is not None
+    apart = stream(shards, augment=plain)
+    apart._whole = False
+    data = bytearray((folder / "shard-000000.tar").read_bytes())
+    for hole in (False, True):
+        if hole:
+            data[600] ^= 1
+            (folder / "shard-000000.tar").write_bytes(data)
+        for one in (together, apart):
+            one.holes = Holes(hole, [].append)
+        for a, b in zip(read(together, 0, 44), read(apart, 0, 44), strict=True):
+            assert a["keys"] == b["keys"]
+            for name in ("x", "y", "z"):
+                assert torch.equal(a[name], b[name])

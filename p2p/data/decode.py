@@ -1,5 +1,8 @@
 """Encoded members of a sample as tensors, decoded without a copy of their bytes."""
 
+from collections.abc import Sequence
+
+import simplejpeg
 import torch
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image, decode_jpeg
@@ -25,6 +28,20 @@ def picture(data: bytearray | memoryview, channels: int, device: torch.device = 
     if pixels.dtype != torch.uint8:
         raise ValueError("more than 8 bits a channel are not supported; convert it to 8 bits")
     return pixels.to(device)
+
+
+def jpegs(encoded: Sequence[bytearray | memoryview], shape: tuple[int, int, int]) -> Tensor:
+    """JPEG pictures of one `[H,W,C]` -> uint8 `[N,H,W,C]`, each decoded to its place: nothing is copied.
+
+    Raises:
+        ValueError: one is no JPEG, or of another size; its pixels would be those of `picture`.
+    """
+    pixels = torch.empty(len(encoded), *shape, dtype=torch.uint8)
+    colours = "GRAY" if shape[2] == 1 else "RGB"
+    for data, place in zip(encoded, pixels.numpy(), strict=True):
+        if simplejpeg.decode_jpeg(data, colours, buffer=place).shape != shape:
+            raise ValueError(f"a picture is not of {shape[0]}x{shape[1]} pixels")
+    return pixels
 
 
 def numbers(data: bytearray | memoryview) -> Tensor:

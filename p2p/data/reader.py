@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any
 
@@ -22,7 +22,7 @@ from p2p.data.direct import Extent
 from p2p.data.epochs import Epochs
 from p2p.data.mix import Mix
 from p2p.data.mixed import Shards
-from p2p.data.shardset import Members
+from p2p.data.shardset import Members, ShardSet
 from p2p.data.steps import Place, steps
 
 NOISE, STAND_IN = 11, 12
@@ -143,14 +143,33 @@ class Stream:
 
     def part(self, places: Sequence[Place]) -> Batch:
         """Some samples of a step."""
-        keys, members = zip(*map(self.read, places), strict=True)
-        stacked = {name: stack([m[name] for m in members]) for name in members[0]}
+        keys, stacked = self._together(places) or self._one_by_one(places)
         for i, place in enumerate(places):
             if self.augment.mirrors(place.position):  # here, in memory that lies together, it takes half the time
                 for pictures in stacked.values():
                     pictures[i] = pictures[i].flip(-1)
         z = noise_keys(self.seed, [place.position for place in places])
-        return {**stacked, "z": z, "keys": list(keys), "position": places[0].position}
+        return {**stacked, "z": z, "keys": keys, "position": places[0].position}
+
+    def _together(self, places: Sequence[Place]) -> tuple[list[str], Members] | None:
+        """All at once, where nothing is resized or cut; None where that is not so, or one of them is bad."""
+        if not self._whole or not isinstance(self.shards, ShardSet):
+            return None
+        try:
+            return self.shards.read_together([(place.shard, place.sample) for place in places])
+        except ValueError:
+            return None
+
+    @cached_property
+    def _whole(self) -> bool:
+        """Pictures are fed as they are."""
+        index, size = self.shards.index, sides(self.augment.crop)
+        same = index.smallest == index.largest == size and sides(self.augment.load) in (size, (0, 0))
+        return same and index.layout != "two" and self.device.type == "cpu"
+
+    def _one_by_one(self, places: Sequence[Place]) -> tuple[list[str], Members]:
+        keys, members = zip(*map(self.read, places), strict=True)
+        return list(keys), {name: stack([m[name] for m in members]) for name in members[0]}
 
     def read(self, place: Place) -> tuple[str, Members]:
         """One sample, cut; a hole is replaced by a sample of its neighbourhood in the order."""

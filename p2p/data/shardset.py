@@ -1,13 +1,13 @@
 """The pairs of a set of shards as tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from p2p.data.decode import CPU, numbers, picture
+from p2p.data.decode import CPU, jpegs, numbers, picture
 from p2p.data.format import INDEX
 from p2p.data.samples import Samples
 from p2p.data.tars import split_members
@@ -55,9 +55,30 @@ class ShardSet(Samples):
         except (RuntimeError, KeyError, ValueError) as error:
             raise ValueError(f"{where}: sample {sample} cannot be decoded ({error})") from error
 
-    def _decoded(self, members: Mapping[str, Any], device: torch.device) -> Members:
+    def read_together(self, places: Sequence[tuple[int, int]]) -> tuple[list[str], Members]:
+        """Keys and members of several samples, stacked to `[N,C,H,W]`: of side-by-side JPEG pictures of one size, which
+        are decoded to their places, without a copy.
+
+        Raises:
+            ValueError: one of them cannot be read, or is none of these.
+            StoreError: the store does not answer.
+        """
+        samples = [split_members(self.fetch(*place)[0]) for place in places]
+        roles = [self._by_role(members) for members in samples]
+        (height, width), channels = self.index.largest, self.index.channels[0]
+        if any("ab" not in sample for sample in roles):
+            raise ValueError("both sides are not in one picture")
+        pairs = jpegs([sample["ab"] for sample in roles], (height, 2 * width, channels))
+        left, right = pairs.permute(0, 3, 1, 2).chunk(2, dim=-1)
+        x, y = (left, right) if (self.index.layout == "left") != self.reverse else (right, left)
+        return [bytes(members["__key__"]).decode() for members in samples], {"x": x, "y": y}
+
+    def _by_role(self, members: Mapping[str, Any]) -> dict[str, Any]:
         roles = {role: members[extension] for role, extension in self.index.members.items() if extension in members}
-        roles = roles or {name.partition(".")[0]: data for name, data in members.items()}
+        return roles or {name.partition(".")[0]: data for name, data in members.items()}
+
+    def _decoded(self, members: Mapping[str, Any], device: torch.device) -> Members:
+        roles = self._by_role(members)
         a, b = self.index.channels
         if self.index.layout == "two":
             x, y = picture(roles["a"], a, device), picture(roles["b"], b, device)
