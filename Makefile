@@ -7,13 +7,14 @@ DATA ?=
 INPUT ?=
 OUT ?= demo
 
-.PHONY: help demo test check slurm chaos bench clean
+.PHONY: help demo test check slurm chaos faults bench clean
 
 help:
 	@echo "make demo [DATA=folder [INPUT=left|right]]  pack, train on 2 workers, translate, and show a gallery"
 	@echo "make test                the whole suite;  make check  ruff and mypy;  make bench  ratios of speed"
 	@echo "make slurm               tests on a real Slurm cluster in network namespaces (needs root and Debian)"
 	@echo "make chaos               a thousand kills, then the same weights as without"
+	@echo "make faults              ten thousand damaged shards, stores and caches: none unseen"
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,9 +38,17 @@ slurm: $(READY)
 chaos: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --kills 1000
 
+faults: $(READY)
+	$(BIN)/python -m tests.faults --count 10000
+
 bench: $(READY)
 	$(BIN)/python -m tests.bench.step
 	$(BIN)/python -m tests.bench.load
+	$(BIN)/python -m tests.bench.pack
+	$(BIN)/python -m tests.bench.shuffle
+	$(BIN)/python -m tests.bench.locality
+	$(BIN)/python -m tests.bench.resume
+	$(BIN)/python -m tests.bench.soak
 	$(BIN)/python -m tests.bench.survive
 	$(BIN)/python -m tests.bench.pool
 

@@ -4,6 +4,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -131,7 +132,8 @@ class Samples:
         """Parts of a shard can be read."""
         if not isinstance(self._tars, Cache):
             return True
-        self._tars.store.size(self.index.shards[0].name)  # a web server shows by its answer what it can
+        with suppress(FileNotFoundError):
+            self._tars.store.size(self.index.shards[0].name)  # a web server shows by its answer what it can
         return self._tars.store.seekable
 
     @property
