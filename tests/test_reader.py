@@ -241,6 +241,7 @@ def edit(folder, change):
         (lambda t: t["shards"][0].update(samples="7"), "shards.0.samples: input should be a valid integer"),
         (lambda t: t["shards"].append(t["shards"][0]), "names a shard twice"),
         (lambda t: t.update(samples=25), "says 25 samples, its shards hold 24"),
+        (lambda t: t.update(clasces=t.pop("classes")), "clasces: unexpected keyword argument"),
     ],
 )
 def test_an_index_that_lies_is_refused_in_one_line(damaged, change, says):

@@ -23,12 +23,12 @@ members are.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import count
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from p2p.data.stores import RefusedError, Store, is_remote, open_store
 
@@ -100,7 +100,17 @@ class _Head:
     samples: int
 
 
-_HEAD, _INDEX = TypeAdapter(_Head), TypeAdapter(Index)
+@dataclass(frozen=True, kw_only=True)
+class _File(Index):
+    """An index as it is written; a name that is not known may be a known one with a rotten letter."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    format: str
+    version: int
+    total: Annotated[int, Field(alias="samples")]
+
+
+_HEAD, _FILE = TypeAdapter(_Head), TypeAdapter(_File)
 
 
 def index_name(generation: int) -> str:
@@ -162,7 +172,8 @@ def parse_index(text: bytes, where: str) -> Index:
         head = _HEAD.validate_json(text, strict=True)
         if (head.format, head.version) != (FORMAT, VERSION):
             raise ValueError(f"it is not {FORMAT} of version {VERSION}")
-        index = _INDEX.validate_json(text, strict=True)
+        file = _FILE.validate_json(text, strict=True)
+        index = Index(**{one.name: getattr(file, one.name) for one in fields(Index)})
         _check_index(index, head.samples)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not a usable index ({_reason(error)}); pack the set again") from error
