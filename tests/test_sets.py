@@ -132,7 +132,7 @@ def test_a_run_goes_on_with_the_generation_it_began_with(tree, shard_folder, tmp
 
 def test_sources_of_another_kind_are_refused(tree, shard_folder, label_folder):
     tree["data"]["train"] = [{"at": str(shard_folder / "train")}, {"at": str(label_folder / "train")}]
-    with pytest.raises(ValueError, match=r"labels0/set/train: channels \(1, 3\), .*shards0/set/train has \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"set/train: channels \(1, 3\), .*set/train has \(3, 3\)"):
         made(tree)
 
 

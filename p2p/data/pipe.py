@@ -34,13 +34,16 @@ class Pipe(Remote):
 
     def read(self, name: str) -> bytes:
         """As `Store.read`."""
+
+        def once() -> bytes:
+            if data := b"".join(self._stream(name, 0)):
+                return data
+            raise PassingError("prints nothing")
+
         try:
-            data = self._tried(name, lambda: b"".join(self._stream(name, 0)), READ_TRIES, quiet=True)
+            return self._tried(name, once, READ_TRIES, quiet=True)
         except StoreError as error:
             raise FileNotFoundError(str(error)) from error
-        if not data:
-            raise FileNotFoundError(f"{self.where(name)}: prints nothing")
-        return data
 
     def part(self, name: str, offset: int, size: int) -> bytes:
         """Always raises StoreError: there are no parts."""
