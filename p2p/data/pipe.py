@@ -12,7 +12,7 @@ from p2p.data.remote import PassingError, Remote, after
 from p2p.data.stores import PIECE, StoreError
 
 READ_TRIES = 2
-"""Of a small file: whether it is missing or the command failed, nobody can tell, and there is nothing to report."""
+"""Of a small file: whether it is missing or the command failed, nobody can tell."""
 
 
 class Pipe(Remote):
@@ -40,10 +40,14 @@ class Pipe(Remote):
                 return data
             raise PassingError("prints nothing")
 
+        retries: list[str] = []
         try:
-            return self._tried(name, once, READ_TRIES, quiet=True)
+            data = self._tried(name, once, READ_TRIES, retries.append)
         except StoreError as error:
             raise FileNotFoundError(str(error)) from error
+        for line in retries:  # of a file that is there; that it is not is no fault
+            self._report(line)
+        return data
 
     def part(self, name: str, offset: int, size: int) -> bytes:
         """Always raises StoreError: there are no parts."""

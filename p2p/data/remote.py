@@ -57,19 +57,21 @@ class Remote(ABC):
     def _stream(self, name: str, start: int) -> Iterator[bytes]:
         """Pieces, none empty, from byte `start` to the end; raises PassingError where it breaks."""
 
-    def _tried(self, name: str, once: Callable[[], T], tries: int | None = None, *, quiet: bool = False) -> T:
-        tries = tries or TRIES
+    def _tried(
+        self, name: str, once: Callable[[], T], tries: int | None = None, report: Callable[[str], None] | None = None
+    ) -> T:
+        tries, report = tries or TRIES, report or self._report
 
         def tell(state: RetryCallState) -> None:
             error = state.outcome and state.outcome.exception()
             next_one = f"try {state.attempt_number + 1} of {tries} in {state.upcoming_sleep:.1f} s"
-            self._report(f"{self.where(name)}: {error}; {next_one}")
+            report(f"{self.where(name)}: {error}; {next_one}")
 
         trying = Retrying(
             retry=retry_if_exception_type(PassingError),
             stop=stop_after_attempt(tries),
             wait=wait_random_exponential(FIRST_WAIT_S, LONGEST_WAIT_S),
-            before_sleep=None if quiet else tell,
+            before_sleep=tell,
             reraise=True,
         )
         try:
