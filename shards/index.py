@@ -8,7 +8,6 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -24,7 +23,7 @@ from shards import dali
 from shards.argv import Parser, classes, cpus, positive
 from shards.roles import Roles
 from shards.survey import Survey, survey
-from shards.work import progress, workers
+from shards.work import guarded, progress, workers
 from shards.writer import aside
 
 SHOWN = 20
@@ -37,16 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_intermixed_args(argv)
     if mistake := _mistake(args):
         parser.error(mistake)
-    try:
-        return index(args) if args.pairs or args.target else dali_of_set(args)
-    except KeyboardInterrupt:
-        print("interrupted; nothing is indexed", file=sys.stderr)
-        return 130
-    except BrokenProcessPool:
-        print("a worker process was killed, perhaps for memory; try fewer --processes", file=sys.stderr)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-    return 2
+    return guarded(
+        lambda: (index if args.pairs or args.target else dali_of_set)(args), "interrupted; nothing is indexed"
+    )
 
 
 def _parser() -> Parser:

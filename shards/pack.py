@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -23,7 +22,7 @@ from shards.plan import PLAN, Plan, load_plan
 from shards.sources import Settings
 from shards.tasks import Task, fill, judge
 from shards.trees import Bad
-from shards.work import in_order, progress, workers
+from shards.work import guarded, in_order, progress, workers
 
 BAD_SHOWN = 20
 CHUNK = 16
@@ -32,16 +31,7 @@ CHUNK = 16
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
-    try:
-        return pack(parse(argv))
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    except BrokenProcessPool:
-        print("a worker process was killed, perhaps for memory; try fewer --processes", file=sys.stderr)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-    return 2
+    return guarded(lambda: pack(parse(argv)), "interrupted; the same command goes on")
 
 
 def pack(arguments: Arguments) -> int:

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from shards.examine import Where, examine
 from shards.findings import Finding, Findings
 from shards.known import Known
 from shards.pixels import load_hash
-from shards.work import progress, workers
+from shards.work import guarded, progress, workers
 from shards.writer import aside
 
 SHOWN = 20
@@ -32,16 +31,7 @@ SHOWN = 20
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
     args = _parser().parse_args(argv)
-    try:
-        return verify(args)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenProcessPool:
-        print("a worker process was killed, perhaps for memory; try fewer --processes", file=sys.stderr)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-    return 2
+    return guarded(lambda: verify(args), "interrupted")
 
 
 def _parser() -> Parser:

@@ -10,6 +10,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -24,6 +25,20 @@ AHEAD = 256
 QUIET_S = 5.0
 """A log gets a line at most this often, and then only for a tenth more, or after `SILENT_S`."""
 SILENT_S = 60.0
+
+
+def guarded(work: Callable[[], int], interrupted: str) -> int:
+    """Run a command for its exit code; a mistake is one line and 2, an interruption 130 and what is said of it."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return 130
+    except BrokenProcessPool:
+        print("a worker process was killed, perhaps for memory; try fewer --processes", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+    return 2
 
 
 @contextmanager
