@@ -92,9 +92,9 @@ class Samples:
             self.generation = form.newest_generation(beside)
         self.index = form.read_index(beside, self.generation)
         root = self.root or self.index.root or self.folder
-        if is_remote(self.folder) and self.index.root and not is_remote(self.index.root):
+        if is_remote(self.folder) and not self.root and not is_remote(root):
             raise ValueError(
-                f"{self.folder}: its index names {self.index.root}, a folder of another machine; say where"
+                f"{self.folder}: its index names {root}, a folder of another machine; say where the tars lie"
             )
         check_shards(self.folder, self.index, root)
         self._beside = self._open(self.folder)
