@@ -69,7 +69,7 @@ def test_windows_of_a_picture_are_the_picture(down, across):
     tile = (h * multiple, w * multiple)
     x = picture(H, W)
     again = tiled(lambda r, c: x[..., r, c], (H, W), tile=tile, overlap=min(tile) - multiple, multiple=multiple)
-    assert (again - x).abs().max() <= 1e-6
+    assert (again - x).abs().max() <= 5e-6  # float32: up to 12 x 12 windows add up in a pixel
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
