@@ -1,1 +1,1 @@
-"""From tar shards to batches of pixels. Empty on purpose: what is not about pixels imports no torch, nor does the packer."""
+"""From tar shards to batches of pixels. Empty on purpose: what is not about pixels imports no torch."""
