@@ -148,7 +148,7 @@ def specified(args: argparse.Namespace, found: Mapping[str, Found]) -> Spec:
         G.name, G.settings, G.channels, args.crop or (HEIGHT * times, WIDTH * times), args.resized, view=view, encoder=E
     )
     seen, y = G.channels[0] - (E.channels[1] if E else 0), G.channels[1]
-    if not any(view.channels(x) == seen for x in (1, 3)):
+    if not any(view.channels(x, y)[0] == seen for x in (1, 3)):
         parts = [f"{args.classes} classes" if args.classes else "a picture's 1 or 3"]
         parts += ["1 of boundaries"] * args.boundaries + ([f"{E.channels[1]} features"] if E else [])
         raise ValueError(

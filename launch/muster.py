@@ -12,7 +12,7 @@ import torch.distributed as td
 import p2p
 from p2p import checkpoint, dist, meeting
 from p2p import config as conf
-from p2p.plan import Plan
+from p2p.experiment import Experiment
 from p2p.resume import flat, resumable
 
 SEEN = "images seen in the run folder"
@@ -56,7 +56,7 @@ def agreed(main: dict[str, str], identity: Callable[[], dict[str, str]]) -> str:
         time.sleep(0.5)
 
 
-def arrived(made: Plan, folder: Path, images: int) -> int:
+def arrived(experiment: Experiment, folder: Path, images: int) -> int:
     """Images of the newest checkpoint, as soon as that after `images` images, which rank 0 has written, is seen here.
 
     Raises:
@@ -64,7 +64,7 @@ def arrived(made: Plan, folder: Path, images: int) -> int:
     """
     until = time.monotonic() + LATE
     while True:
-        state = resumable(made, folder)
+        state = resumable(experiment, folder)
         found = int(state["images"]) if state else 0
         if found >= images:
             return found
@@ -73,26 +73,26 @@ def arrived(made: Plan, folder: Path, images: int) -> int:
         time.sleep(0.5)
 
 
-def identity(made: Plan, run: Path) -> dict[str, str]:
+def identity(experiment: Experiment, run: Path) -> dict[str, str]:
     """What must not differ between ranks: settings, data, code, and where the run goes on."""
-    state = resumable(made, run)
+    state = resumable(experiment, run)
     return {
-        **flat(conf.to_tree(made.experiment)),
-        **{f"{name} of the order": str(value) for name, value in made.pinned.items()},
-        "the validation set": made.val.fingerprint if made.val else "",
+        **flat(conf.to_tree(experiment.given)),
+        **{f"{name} of the order": str(value) for name, value in experiment.pinned.items()},
+        "the validation set": experiment.val.fingerprint if experiment.val else "",
         "the code of p2p": code(),
         "torch": torch.__version__,
         "the kind of device": dist.device().type,
-        "what init_from names": "" if state else begun(made),
+        "what init_from names": "" if state else begun(experiment),
         SEEN: str(state["images"] if state else 0),
     }
 
 
-def begun(made: Plan) -> str:
+def begun(experiment: Experiment) -> str:
     """The checkpoint that a new run begins with, which may be the newest of a run that goes on."""
-    if not made.experiment.init_from:
+    if not experiment.given.init_from:
         return ""
-    path = checkpoint.resolve(Path(made.experiment.init_from))
+    path = checkpoint.resolve(Path(experiment.given.init_from))
     return f"{path.name} {hashlib.sha256((path / checkpoint.STATE).read_bytes()).hexdigest()[:12]}"
 
 

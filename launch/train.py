@@ -19,11 +19,11 @@ from launch.muster import arrived, causes, identity, muster
 from launch.process import Signals, exit_code, give_up, reproducible
 from p2p import checkpoint, checks, dist, features, generator, meeting, status
 from p2p import config as conf
-from p2p.build import plan
+from p2p.build import build_experiment
 from p2p.data.stores import StoreError
 from p2p.describe import describe
+from p2p.experiment import Experiment
 from p2p.log import Journal, NonFiniteError
-from p2p.plan import Plan
 from p2p.resume import difference, generations, resumable
 from p2p.run import Run
 
@@ -48,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoint."""
     args = parser().parse_args(argv)
     with Signals() as signals, ExitStack() as held:
-        made, problem = None, ""
+        experiment, problem = None, ""
         try:
-            made = prepare(args)
+            experiment = prepare(args)
             if dist.main() and not args.dry_run:
                 held.callback(status.hold(args.run).release)
         except (ValueError, OSError) as error:
@@ -59,30 +59,32 @@ def main(argv: Sequence[str] | None = None) -> int:
             fail(str(error))
             return AGAIN
         try:
-            store, found = agree(args, made, problem)
+            store, found = agree(args, experiment, problem)
         except meeting.NotYetError as error:
             fail(str(error))
             return AGAIN
-        if made is None or found:
+        if experiment is None or found:
             return refuse(args.run, found)
         if dist.main():
-            introduce(made, args.run, difference(args.run, made.experiment))
-        return 0 if args.dry_run else work(made, args.run, store, signals)
+            introduce(experiment, args.run, difference(args.run, experiment.given))
+        return 0 if args.dry_run else work(experiment, args.run, store, signals)
 
 
-def prepare(args: argparse.Namespace) -> Plan:
+def prepare(args: argparse.Namespace) -> Experiment:
     """Find every mistake that can be found before training."""
     if dist.unaware():
         raise ValueError(
             f"srun started {dist.unaware()} tasks that know nothing of each other; use slurm/job.sh, or torchrun"
         )
-    made = plan(conf.load(args.config, args.overrides), dist.world(), dist.device(), generations(args.run))
-    if resumable(made, args.run) is None:
-        checks.init_from(made.at(0))  # a run that goes on has no need of what it began with
-    return made
+    experiment = build_experiment(
+        conf.load(args.config, args.overrides), dist.world(), dist.device(), generations(args.run)
+    )
+    if resumable(experiment, args.run) is None:
+        checks.init_from(experiment.at(0))  # a run that goes on has no need of what it began with
+    return experiment
 
 
-def agree(args: argparse.Namespace, made: Plan | None, problem: str) -> tuple[td.Store, list[str]]:
+def agree(args: argparse.Namespace, experiment: Experiment | None, problem: str) -> tuple[td.Store, list[str]]:
     """The store of the ranks, and what keeps any of them from starting.
 
     Raises:
@@ -91,31 +93,31 @@ def agree(args: argparse.Namespace, made: Plan | None, problem: str) -> tuple[td
     if not dist.launched():
         return td.HashStore(), [problem] if problem else []
     try:
-        return muster(problem, lambda: identity(made, args.run) if made else {})
+        return muster(problem, lambda: identity(experiment, args.run) if experiment else {})
     except (ValueError, OSError) as error:  # a checkpoint that went bad since it was looked at
         return td.HashStore(), [str(error)]
 
 
-def introduce(made: Plan, folder: Path, changed: Sequence[str]) -> None:
+def introduce(experiment: Experiment, folder: Path, changed: Sequence[str]) -> None:
     """Print the settings and what was derived from them."""
-    print(conf.dump(made.experiment), describe(made), sep="\n", flush=True)
+    print(conf.dump(experiment.given), describe(experiment), sep="\n", flush=True)
     for line in changed:
         print(f"changed since the checkpoint in {folder}: {line}", flush=True)
 
 
-def work(made: Plan, folder: Path, store: td.Store, signals: Signals) -> int:
+def work(experiment: Experiment, folder: Path, store: td.Store, signals: Signals) -> int:
     """Join the process group, train, leave it."""
     device = dist.device()
     journal = Journal(folder, dist.rank(), lambda line: print(line, flush=True))
     journal.note(f"rank {dist.rank()} of {dist.world()} on {dist.host()}, process {os.getpid()}, {device}")
     try:
-        dist.start(device, store, alone=made.config.engine.name == "deepspeed")
-        with reproducible(device) if made.config.engine.reduction == "exact" else nullcontext():
-            code = resume(made, folder, journal, signals)
+        dist.start(device, store, alone=experiment.config.engine.name == "deepspeed")
+        with reproducible(device) if experiment.config.engine.reduction == "exact" else nullcontext():
+            code = resume(experiment, folder, journal, signals)
         dist.stop()  # not after an error: NCCL would wait for what is lost
-        if code == 0 and dist.main() and made.task.features:
+        if code == 0 and dist.main() and any(spec.encoder for spec in experiment.generators.values()):
             signals.ended()
-            appearances(made, folder, journal)  # by one rank, after the group, whose ranks wait for minutes only
+            appearances(experiment, folder, journal)  # by one rank, after the group, whose ranks wait for minutes only
         return code
     except StoreError as error:
         return failed(folder, journal, str(error), AGAIN)
@@ -140,13 +142,15 @@ def work(made: Plan, folder: Path, store: td.Store, signals: Signals) -> int:
         return failed(folder, journal, explain(error, journal.path), AGAIN)
 
 
-def resume(made: Plan, folder: Path, journal: Journal, signals: Signals) -> int:
+def resume(experiment: Experiment, folder: Path, journal: Journal, signals: Signals) -> int:
     """Train stage by stage, where every rank can go on with the run."""
     images = 0
     while True:
         run, problem = None, ""
         try:
-            run = Run(made.at(arrived(made, folder, images)), folder, dist.device(), journal, made.total)
+            run = Run(
+                experiment.at(arrived(experiment, folder, images)), folder, dist.device(), journal, experiment.total
+            )
         except (ValueError, OSError) as error:
             problem = str(error)
         found = causes(dist.texts(problem))
@@ -157,18 +161,18 @@ def resume(made: Plan, folder: Path, journal: Journal, signals: Signals) -> int:
         finally:
             with suppress(OSError):  # whatever has happened, what was begun to be written is worth finishing
                 run.writer.finish()
-        if wish or run.images >= made.total:
+        if wish or run.images >= experiment.total:
             return exit_code(wish) if wish else 0
         images = run.images
 
 
-def appearances(made: Plan, folder: Path, journal: Journal) -> None:
+def appearances(experiment: Experiment, folder: Path, journal: Journal) -> None:
     """Cluster the instance features of a run that is at its end, once."""
     path = checkpoint.newest(folder)
-    if path is None or int(path.name) < made.total or (path / features.FILE).is_file():
+    if path is None or int(path.name) < experiment.total or (path / features.FILE).is_file():
         return
     try:
-        cluster(path / generator.FILE, made.config.data)
+        cluster(path / generator.FILE, experiment.config.data)
     except (ValueError, OSError, torch.OutOfMemoryError) as error:
         journal.say(f"features are not clustered ({error}); when that is mended: python -m launch.cluster {folder}")
 
@@ -192,7 +196,7 @@ def play(run: Run, signals: Signals) -> int:
             status.write(run.folder, "finished", images=run.images, total=run.total)
         return 0
     if run.images:
-        run.say(f"resuming after {run.images:,} images{run.plan.name}")
+        run.say(f"resuming after {run.images:,} images{run.experiment.name}")
     signals.training()
     wish = run.go(signals.wish)
     if wish:

@@ -18,7 +18,7 @@ from p2p.data.augment import sides
 from p2p.generator import Generator
 from p2p.made import Bad, How
 from p2p.members import Reader
-from p2p.noise import Dropout
+from p2p.noise import is_noisy
 from p2p.pictures import Source, beside, open_sources
 from p2p.result import KINDS
 from p2p.translate import Done, many, sizes, translate
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(args: argparse.Namespace) -> int:
     """Everything that can be wrong is looked at before the first file is written."""
-    args.checkpoint = generator.find(args.checkpoint)  # once: a run that goes on makes newer ones
+    args.checkpoint = generator.find(args.checkpoint, args.generator)  # once: a run that goes on makes newer ones
     G = prepare(args)
     check_options(args, G.spec)
     sources = open_sources(args.inputs, reader(args, G))
@@ -109,8 +109,7 @@ def introduce(how: How, sources: Sequence[Source]) -> None:
 def mode(G: Generator) -> str:
     """The inference mode in words."""
     dropout = f"dropout on, seed {G.inference.seed}, " if G.inference.dropout else "dropout off, "
-    noisy = any(isinstance(module, Dropout) for module in G.net.modules())
-    return f"{dropout * noisy}{'running' if G.inference.statistics == 'running' else 'batch'} statistics"
+    return f"{dropout * is_noisy(G.net)}{'running' if G.inference.statistics == 'running' else 'batch'} statistics"
 
 
 def prepare(args: argparse.Namespace) -> Generator:

@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "inputs", type=Path, nargs="+", metavar="INPUT", help="pictures or label maps, folders of them, shard sets"
     )
+    p.add_argument("--generator", default="", metavar="NAME", help="of a task that keeps several; if not, its first")
     p.add_argument("--out", type=Path, required=True, help="folder of the result: index.html and PNG files")
     p.add_argument("--overwrite", action="store_true", help="replace an earlier result in OUT")
     _add_members(p)

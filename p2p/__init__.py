@@ -4,6 +4,9 @@ p2p.load(run)                    a trained generator
 p2p.train(task, nets, batches)   the loop, for a task of one's own
 p2p.Engine(net)                  one optimiser with its network
 p2p.Pix2Pix(), p2p.Pix2PixHD()   the tasks of the papers
+
+A method of one's own needs no change here: subclasses of p2p.Task and p2p.View, networks and metrics go into the dicts
+p2p.TASKS, p2p.VIEWS, p2p.NETWORKS and p2p.METRICS; see docs/extending.md.
 """
 
 from importlib import import_module
@@ -23,6 +26,16 @@ _PUBLIC = {
     "ResNet": "p2p.networks",
     "LocalEnhancer": "p2p.networks",
     "MultiScale": "p2p.networks",
+    "NETWORKS": "p2p.networks",
+    "Task": "p2p.tasks",
+    "NetworkRole": "p2p.tasks",
+    "KeptGenerator": "p2p.tasks",
+    "TaskInputs": "p2p.tasks",
+    "TASKS": "p2p.tasks",
+    "View": "p2p.data.views",
+    "VIEWS": "p2p.data.views",
+    "Metric": "p2p.metrics",
+    "METRICS": "p2p.metrics",
 }
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from p2p.data import keyed
-from p2p.data.views import to_float
 from p2p.features import Centres, Instances, find
 from p2p.generator import Generator
 
@@ -98,7 +97,7 @@ class Teller:
 
     def _whole(self, key: str, batch: Mapping[str, Tensor], found: Instances) -> Tensor:
         if self.how == "real" or (self.how is None and "y" in batch):
-            return self.generator.encode(to_float(batch["y"]), batch["instances"])
+            return self.generator.features_of(batch)
         self.unknown |= set(found.classes.tolist()) - self.centres.keys()
         if isinstance(self.how, int):
             return chosen(found, self.centres, self.how)

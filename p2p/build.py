@@ -1,6 +1,8 @@
-"""The one room where names meet objects: a config becomes a plan that is known to fit."""
+"""The one room where names meet objects: settings become an experiment that is known to fit, and its networks."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,18 +10,24 @@ from torch import nn
 from p2p import checks
 from p2p import config as conf
 from p2p.data.augment import sides
-from p2p.data.mixed import Shards
-from p2p.data.views import View
-from p2p.plan import Plan
+from p2p.data.dataset import DataSet
+from p2p.data.views import View, view_class
+from p2p.engine import Engine
+from p2p.experiment import Experiment, together
+from p2p.forward import Forward
+from p2p.networks.blocks import set_recompute
+from p2p.networks.network import part_alone, parts
 from p2p.sets import open_sets
 from p2p.spec import Net, Spec
 from p2p.stages import stages
 from p2p.strict import checked
-from p2p.tasks import TASKS
-from p2p.tasks.pix2pix import Pix2Pix
+from p2p.tasks import TASKS, KeptGenerator, NetworkRole, Task, missing_parts
+from p2p.zero import ZeRO
 
 
-def plan(config: conf.Config, world: int, device: torch.device, generations: Sequence[int] = ()) -> Plan:
+def build_experiment(
+    config: conf.Config, world: int, device: torch.device, generations: Sequence[int] = ()
+) -> Experiment:
     """Find every mistake that can be found before training; the last stage, with those before it.
 
     `generations` of the training shards are those that a run has begun with; see `p2p.resume.generations`.
@@ -27,37 +35,135 @@ def plan(config: conf.Config, world: int, device: torch.device, generations: Seq
     Raises:
         ValueError: one line that names the setting or the file, the rule and the remedy.
     """
-    if config.task.name not in TASKS:
-        raise ValueError(f"task.name: no task '{config.task.name}'; there are {', '.join(TASKS)}")
-    constructor = TASKS[config.task.name]
-    task = constructor(**checked(constructor, config.task.settings, "task"))
+    task = build_task(config.task)
     train = open_sets(config.data, "train", generations)
     val = open_sets(config.data, "val") if config.data.val else None
     checks.sets(config.data, train, val)
-    checks.task(task, train)
-    made: Plan | None = None
+    if val:
+        checks.validation(config.validation, task)
+    built: Experiment | None = None
     for stage in stages(config):
-        networks, shapes = _networks(stage.config, task, train)
-        made = Plan(stage.config, config, world, task, train, val, networks, shapes, stage.alone, made)
-        checks.batch(made)
-        checks.engine(made, device)
+        roles, generators = _roles(stage.config, task, train)
+        nets = {name: _net(stage.config, role) for name, role in roles.items()}
+        with torch.device("meta"):
+            shapes = {name: net.build(roles[name].section) for name, net in nets.items()}
+        built = Experiment(
+            stage.config, config, world, task, train, val, roles, nets, generators, shapes, stage.alone, built
+        )
+        checks.task(built)
+        checks.batch(built)
+        checks.engine(built, device)
         checks.pixels(stage.config.data, [s for s in (train, val) if s])
-        checks.networks(made)
-    assert made is not None  # a schedule is at least one stage
-    return made
+        checks.networks(built)
+    task.frozen()  # whether their weights are there, before anything starts
+    assert built is not None  # a schedule is at least one stage
+    return built
 
 
-def _networks(config: conf.Config, task: Pix2Pix, train: Shards) -> tuple[dict[str, Net], dict[str, nn.Module]]:
-    """What rebuilds G and D, and both without memory."""
+def build_task(part: conf.Part) -> Task:
+    """The task of a setting.
+
+    Raises:
+        ValueError: there is none of this name, it is no task, or a setting of it is wrong.
+    """
+    if part.name not in TASKS:
+        raise ValueError(f"task.name: no task '{part.name}'; there are {', '.join(TASKS)}")
+    constructor = TASKS[part.name]
+    if isinstance(constructor, type):  # before it is called: an abstract class cannot be
+        _check_parts(part.name, constructor)
+    task = constructor(**checked(constructor, part.settings, "task"))
+    _check_parts(part.name, task)
+    return task
+
+
+def _check_parts(name: str, task: Any) -> None:
+    if missing := missing_parts(task):
+        raise ValueError(f"task.name: {name} lacks {', '.join(missing)}; make it a subclass of p2p.Task with them")
+
+
+def _roles(config: conf.Config, task: Task, train: DataSet) -> tuple[dict[str, NetworkRole], dict[str, Spec]]:
+    """What the task needs networks for, and what rebuilds the generators that are kept."""
     d, index = config.data, train.index
-    view = View(index.classes, index.instances and d.boundaries)
+    view = view_class(config.view.name)
+    settings = checked(view, config.view.settings, "view")
+    seen_as = view(index.classes, index.instances and d.boundaries, **settings)
+    roles = task.networks(*seen_as.channels(*train.channels))
+    about = {name: _spec(config, roles, kept, seen_as, train) for name, kept in task.generators().items()}
+    return roles, about
+
+
+def _net(config: conf.Config, role: NetworkRole) -> Net:
+    part = getattr(config, role.section)
+    return Net(part.name, part.settings, (role.c_in, role.c_out))
+
+
+def _spec(config: conf.Config, roles: dict[str, NetworkRole], kept: KeptGenerator, view: View, train: DataSet) -> Spec:
+    """What rebuilds a generator, and what it is trained on."""
+    d, G = config.data, _net(config, roles[kept.network])
+    encoder = _net(config, roles[kept.encoder]) if kept.encoder else None
     x, y = train.channels
-    channels = task.channels(view.channels(x), y)
-    encoder = Net(config.E.name, config.E.settings, channels["E"]) if "E" in channels else None
-    resized = any(sides(d.load))
-    G = Spec(config.G.name, config.G.settings, channels["G"], d.crop, resized, d.reverse, view, encoder)
-    networks: dict[str, Net] = {"G": G}
-    if "D" in channels:
-        networks["D"] = Net(config.D.name, config.D.settings, channels["D"])
-    with torch.device("meta"):
-        return networks, {name: net.build(name) for name, net in networks.items()}
+    return Spec(
+        G.name,
+        G.settings,
+        G.channels,
+        d.crop,
+        any(sides(d.load)),
+        d.reverse != kept.reverse,
+        view.reversed() if kept.reverse else view,
+        encoder,
+        (y, x) if kept.reverse else (x, y),
+    )
+
+
+def build_networks(experiment: Experiment, device: torch.device) -> dict[str, Forward]:
+    """The networks by name: those that learn with their first weights, the same on every rank, in the engines of their
+    optimisers; and the frozen ones."""
+    config = experiment.config
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        nets = {name: net.build(experiment.roles[name].section) for name, net in experiment.nets.items()}
+    for name, role in experiment.roles.items():
+        if config.engine.recompute and role.section != "D":
+            set_recompute(nets[name])
+    called: dict[str, Forward] = {}
+    for names in experiment.optimizers.values():
+        called |= _engine(experiment, {name: nets[name] for name in names}, device)
+    return {name: called[name] for name in nets} | _frozen(experiment, device)
+
+
+def _engine(experiment: Experiment, nets: dict[str, nn.Module], device: torch.device) -> dict[str, Forward]:
+    """The networks of one optimiser, which call and update them."""
+    c, net = experiment.config, together(nets)
+    make: Any = Engine
+    if c.engine.name == "deepspeed":
+        make = partial(ZeRO, stage=c.engine.zero_stage, offload=c.engine.offload)
+    if experiment.alone and any(experiment.roles[name].section == "G" for name in nets):
+        for name, weight in net.named_parameters():
+            weight.requires_grad_(name.startswith(part_alone(net)))
+    engine = make(
+        net,
+        lr=c.optimizer.lr,
+        betas=(c.optimizer.beta1, c.optimizer.beta2),
+        parts=parts(net),
+        reduction=c.engine.reduction,
+        **_settings(c.engine, device),
+    )
+    called: dict[str, Forward] = engine.networks() if len(nets) > 1 else dict.fromkeys(nets, engine)
+    for name, forward in called.items():
+        forward.recompute = name in experiment.task.waiting() and 0 < experiment.micro < max(experiment.shares)
+    return called
+
+
+def _frozen(experiment: Experiment, device: torch.device) -> dict[str, Forward]:
+    engine, nets = experiment.config.engine, experiment.task.frozen()
+    if engine.channels_last:
+        nets = {name: net.to(memory_format=torch.channels_last) for name, net in nets.items()}
+    return {name: Forward(net.requires_grad_(False).eval(), **_settings(engine, device)) for name, net in nets.items()}
+
+
+def _settings(engine: conf.Engine, device: torch.device) -> dict[str, Any]:
+    """How networks are called."""
+    return {
+        "device": device, "precision": engine.precision, "channels_last": engine.channels_last,
+        "compile": engine.compile,
+    }  # fmt: skip

@@ -6,6 +6,9 @@ RUN/checkpoints/000012000/     after 12,000 images
     G.safetensors ...          an engine each: weights and Adam's moments
     ema.safetensors            the averaged weights of G, where there are any
     generator.safetensors      G for use: `p2p.load`
+    task.safetensors           what the task remembers, where it does
+
+RUN/best/                      the generators that were the best in validation, and in best.json by what
 """
 
 import hashlib
@@ -132,6 +135,48 @@ def keep(run: Path, count: int) -> None:
             old.rename(gone)
     for gone in (run / "checkpoints").glob(".*.old"):
         shutil.rmtree(gone, ignore_errors=True)
+
+
+BEST = "best"
+"""Folder of a run, beside its checkpoints, with the generators that were the best in validation."""
+
+
+def is_better(before: Mapping[str, Any], now: Mapping[str, Any], better: str) -> bool:
+    """Whether a validation is the best of its stage so far. What lies beyond it on the clock, of a run that was cut off
+    and went on from an earlier checkpoint, does not count."""
+    alike = all(before.get(name) == now[name] for name in ("stage", "metric"))
+    if not alike or before["images"] > now["images"]:
+        return True
+    return bool(now["value"] < before["value"] if better == "lower" else now["value"] > before["value"])
+
+
+def read_best(run: Path) -> dict[str, Any]:
+    """Images, stage, metric and value of the best generators of a run; empty where nothing readable is."""
+    try:
+        found = json.loads((run / BEST / f"{BEST}.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("images"), int) else {}
+
+
+def save_best(run: Path, about: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    """Write the best generators of a run, in place of those before.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    target, aside = run / BEST, run / f".{BEST}.tmp"
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        _write(aside, {}, {**files, f"{BEST}.json": json.dumps(about).encode()})
+        for path in [*aside.iterdir(), aside]:
+            _sync(path)
+        shutil.rmtree(target, ignore_errors=True)
+        aside.rename(target)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise OSError(f"{target}: cannot be written ({error}); make room, the same command goes on") from error
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -3,25 +3,27 @@
 from importlib.util import find_spec
 from math import ceil, lcm
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from p2p import checkpoint
 from p2p import config as conf
 from p2p import sets as data_sets
 from p2p.data.augment import sides
-from p2p.data.mixed import Shards
+from p2p.data.dataset import DataSet
 from p2p.exact import PARTS
-from p2p.networks.blocks import Segment
-from p2p.networks.encoder import Encoder
-from p2p.networks.norm import SyncNorm
-from p2p.networks.vgg import LEAST, load_vgg, weights_file
-from p2p.plan import Plan
+from p2p.experiment import Experiment
+from p2p.metrics import METRICS
+from p2p.networks.blocks import has_segments
+from p2p.networks.network import multiple_of
+from p2p.networks.norm import is_synced, shared_images
 from p2p.stages import taken_over
-from p2p.tasks.pix2pix import Pix2Pix
+from p2p.tasks import NetworkRole, Task, TaskInputs
 
 
-def sets(data: conf.Data, train: Shards, val: Shards | None) -> None:
+def sets(data: conf.Data, train: DataSet, val: DataSet | None) -> None:
     """Training and validation shards hold the same kind of pairs, and can be read as the settings say.
 
     Raises:
@@ -37,7 +39,7 @@ def sets(data: conf.Data, train: Shards, val: Shards | None) -> None:
             raise ValueError(f"data.val: {what} {theirs}, data.train has {ours}; pack both alike")
 
 
-def _whole_shards(data: conf.Data, train: Shards) -> None:
+def _whole_shards(data: conf.Data, train: DataSet) -> None:
     """The cache holds the shards that all lanes read at a time, one each, and one that is being fetched."""
     lanes, sizes = data_sets.lanes(data), [shard.bytes for shard in train.index.shards]
     needed = (min(lanes, len(sizes)) + 1) * max(sizes)
@@ -48,29 +50,59 @@ def _whole_shards(data: conf.Data, train: Shards) -> None:
         )
 
 
-def task(game: Pix2Pix, train: Shards) -> None:
-    """The task finds what it needs: instance maps, a VGG.
+def task(experiment: Experiment) -> None:
+    """The task finds what it needs.
 
     Raises:
         ValueError: it does not.
     """
-    if game.features and not train.index.instances:
-        raise ValueError(f"task.features: {train.folder} has no instance maps; pack it with them, or use features=0")
-    if game.features and not find_spec("sklearn"):
-        raise ValueError("task.features: are clustered by scikit-learn; pip install 'p2p[features]', or use features=0")
-    if game.perceptual:
-        if train.channels[1] not in (1, 3):
-            raise ValueError(f"task.perceptual: VGG sees 1 or 3 channels, y has {train.channels[1]}; use perceptual=0")
-        load_vgg(game.vgg, game.vgg_input, weights_file(game.vgg, game.vgg_weights))
+    chosen, train = experiment.task, experiment.train
+    channels, crop = experiment.view.channels(*train.channels), sides(experiment.config.data.crop)
+    groups = {name: 0 if is_synced(net) else shared_images(net) for name, net in experiment.shapes.items()}
+    chosen.check(TaskInputs(train.folder, train.members, channels, crop, groups))
+    if missing := sorted(chosen.members - train.members):
+        raise ValueError(
+            f"task.name: {experiment.config.task.name} reads {' and '.join(missing)} of each sample, and"
+            f" {train.folder} has none; pack it with them"
+        )
+    known = experiment.roles.keys()
+    for group in chosen.shared():
+        if unknown := set(group) - known:
+            raise ValueError(
+                f"task.name: {experiment.config.task.name} shares an optimiser of {', '.join(sorted(unknown))}, and its"
+                f" networks are {', '.join(known)}"
+            )
 
 
-def init_from(plan: Plan) -> None:
+def validation(settings: conf.Validation, task: Task) -> None:
+    """The metrics exist, and the task has what they compare.
+
+    Raises:
+        ValueError: a name is unknown, or there is no target.
+    """
+    for name in settings.metrics:
+        if name not in METRICS:
+            raise ValueError(f"validation.metrics: no metric '{name}'; there is {', '.join(METRICS)}")
+        if METRICS[name].pairs and not task.paired:
+            raise ValueError(
+                f"validation.metrics: {name} compares G(x) with the y of the same sample, which this task does not"
+                " pair; leave it out"
+            )
+    measured = settings.metrics or ("L1",) * task.paired
+    if settings.best not in ("", "none", *measured):
+        raise ValueError(
+            f"validation.best: {settings.best} is not measured; add it to validation.metrics, or use one of"
+            f" {', '.join([*measured, 'none'])}"
+        )
+
+
+def init_from(experiment: Experiment) -> None:
     """What the first stage begins with fits its networks.
 
     Raises:
         ValueError: it does not, or is not there; names it.
     """
-    given = plan.experiment.init_from
+    given = experiment.given.init_from
     if not given:
         return
     try:
@@ -78,76 +110,78 @@ def init_from(plan: Plan) -> None:
         held = checkpoint.read_state(folder)["files"]
     except ValueError as error:
         raise ValueError(f"init_from: {error}") from error
-    for name, net in plan.shapes.items():
+    kept = {generator.network for generator in experiment.task.generators().values()}
+    for name, names in experiment.optimizers.items():
         if f"{name}.safetensors" in held:
             old = checkpoint.shapes(folder, name)
             try:
-                taken_over(net, old)
+                taken_over(experiment.weights(name), old)
             except ValueError as error:
                 raise ValueError(
                     f"init_from: {folder} has another {name}: {error}; give a run of the same networks, or of those"
                     " with one enhancer and one scale less"
                 ) from error
-        elif name == "G":
-            raise ValueError(f"init_from: {folder} has no G.safetensors; give a run, or a checkpoint of one")
+        elif kept & set(names):
+            raise ValueError(f"init_from: {folder} has no {name}.safetensors; give a run, or a checkpoint of one")
 
 
-def batch(plan: Plan) -> None:
+def batch(experiment: Experiment) -> None:
     """The batch divides over ranks, micro-batches, groups of statistics, and lanes of the order.
 
     Raises:
         ValueError: it does not.
     """
-    d, world = plan.config.data, plan.world
+    d, world = experiment.config.data, experiment.world
     if d.batch < world:
         raise ValueError(f"data.batch: {d.batch} is less than the {world} ranks; use at least {world}, or fewer ranks")
     if d.lanes % d.batch:
         raise ValueError(f"data.lanes: {d.lanes} is not a multiple of data.batch {d.batch}; use 0 to have one chosen")
-    plan.order, plan.rate  # noqa: B018 - they check their own settings
-    if plan.total == plan.begin:
-        what = f"schedule.epochs: {plan.config.schedule.epochs} of {plan.order.size} pairs is no image; give more"
-        stage = f"schedule.alone: leaves stage {plan.stage}{plan.name} no step of {d.batch} images; use another"
-        raise ValueError(stage if plan.alone or plan.origin < plan.begin else what)
-    for name, group in plan.groups.items():
+    experiment.order, experiment.rate  # noqa: B018 - they check their own settings
+    if experiment.total == experiment.begin:
+        epochs, stage = experiment.config.schedule.epochs, f"{experiment.stage}{experiment.name}"
+        if experiment.alone or experiment.origin < experiment.begin:
+            raise ValueError(f"schedule.alone: leaves stage {stage} no step of {d.batch} images; use another")
+        raise ValueError(f"schedule.epochs: {epochs} of {experiment.order.size} pairs is no image; give more")
+    for name, group in experiment.groups.items():
         if d.batch % group or d.micro % group or d.batch // group < world:
             raise ValueError(
                 f"{name}.group: {group} images share statistics, but data.batch {d.batch} on {world} ranks in"
                 f" micro-batches of {d.micro or 'all'} splits groups; use a batch of {world} x a multiple of {group},"
                 f" or {name}.group=1"
             )
-    unit = lcm(*plan.groups.values())
-    if len(set(plan.groups.values())) > 1 and (d.batch % unit or d.micro % unit or d.batch // unit < world):
-        groups = " and ".join(f"{name}.group {group}" for name, group in plan.groups.items())
+    unit = lcm(*experiment.groups.values())
+    if len(set(experiment.groups.values())) > 1 and (d.batch % unit or d.micro % unit or d.batch // unit < world):
+        groups = " and ".join(f"{name}.group {group}" for name, group in experiment.groups.items())
         raise ValueError(
             f"{groups}: only multiples of {unit} images hold whole groups of both, but data.batch is {d.batch} on"
             f" {world} ranks in micro-batches of {d.micro or 'all'}; use {world} x {unit}, or equal groups"
         )
 
 
-def engine(plan: Plan, device: torch.device) -> None:
+def engine(experiment: Experiment, device: torch.device) -> None:
     """The engine exists here, and can do what is asked.
 
     Raises:
         ValueError: it does not, or cannot.
     """
-    e, d, world = plan.config.engine, plan.config.data, plan.world
+    e, d, world = experiment.config.engine, experiment.config.data, experiment.world
     if d.decode == "gpu" and device.type != "cuda":
         raise ValueError("data.decode: gpu needs a GPU; use cpu")
-    for name, net in plan.players.items():
-        sync = any(isinstance(m, SyncNorm) for m in net.modules())
+    for name, net in experiment.shapes.items():
+        sync = is_synced(net)
         if sync and world > 1 and device.type == "cpu":
             raise ValueError(f"{name}.norm: sync over {world} ranks needs GPUs; use batch, instance or none on CPUs")
-        if sync and world > 1 and d.micro and len(set(plan.shares)) > 1:
+        if sync and world > 1 and d.micro and len(set(experiment.shares)) > 1:
             raise ValueError(
                 f"{name}.norm: sync needs as many micro-batches on every rank; use a multiple of {world} images"
             )
         if sync and e.reduction == "exact":
             raise ValueError(f"{name}.norm: sync depends on the number of ranks; use batch, or engine.reduction=fast")
-        if name == "D" and plan.task.gan == "wgan" and (sync or plan.groups[name] > 1):
-            raise ValueError("D.norm: mixes images, which wgan's penalty forbids; use instance, none or D.group=1")
-    if e.recompute and not any(isinstance(m, Segment) for m in plan.shapes["G"].modules()):
+    generators = [net for name, net in experiment.shapes.items() if experiment.roles[name].section == "G"]
+    if e.recompute and not any(map(has_segments, generators)):
         raise ValueError(
-            f"engine.recompute: {plan.generator.name} keeps its activations; leave it out, or G.name=global or local"
+            f"engine.recompute: {experiment.config.G.name} keeps its activations; leave it out, or G.name=global or"
+            " local"
         )
     if e.name == "ddp" and (e.zero_stage or e.offload):
         raise ValueError(
@@ -158,7 +192,7 @@ def engine(plan: Plan, device: torch.device) -> None:
     if e.name == "deepspeed" and not find_spec("deepspeed"):
         raise ValueError("engine.name: deepspeed is not installed; pip install 'p2p[deepspeed]', or use ddp")
     if e.reduction == "exact":
-        _exact(e, d, plan.micro, world)
+        _exact(e, d, experiment.micro, world)
 
 
 def _exact(e: conf.Engine, d: conf.Data, part: int, world: int) -> None:
@@ -173,7 +207,7 @@ def _exact(e: conf.Engine, d: conf.Data, part: int, world: int) -> None:
         )
 
 
-def pixels(data: conf.Data, sets: list[Shards]) -> None:
+def pixels(data: conf.Data, sets: list[DataSet]) -> None:
     """The crop fits the pictures.
 
     Raises:
@@ -193,21 +227,47 @@ def pixels(data: conf.Data, sets: list[Shards]) -> None:
             )
 
 
-def networks(plan: Plan) -> None:
-    """Each network takes the crop; tried on shapes alone.
+def networks(experiment: Experiment) -> None:
+    """Each network takes the crop, and answers as its role demands; tried on shapes alone.
 
     Raises:
         ValueError: it does not.
     """
-    crop = plan.config.data.crop
-    if plan.task.perceptual and min(sides(crop)) < LEAST:
-        raise ValueError(f"data.crop: VGG needs {LEAST} pixels, and {crop} is less; use more, or task.perceptual=0")
-    channels = {name: net.channels[0] for name, net in plan.networks.items()}
-    if plan.generator.encoder:
-        channels["E"] = plan.generator.encoder.channels[0]
-    for name, net in plan.players.items():
-        pictures = torch.empty(1, channels[name], *sides(crop), device="meta")
+    crop = experiment.config.data.crop
+    for name, net in experiment.shapes.items():
+        role = experiment.roles[name]
+        if role.section != "D":
+            _has_size(net, role.section)
+        pictures = torch.empty(1, role.c_in, *sides(crop), device="meta")
         try:
-            (net.eval().maps if isinstance(net, Encoder) else net.eval())(pictures)
+            answer = _tried(net.eval(), role.section, pictures)
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{name}: does not take pictures of data.crop {crop} pixels ({error})") from error
+        _check_answer(name, role, answer, pictures)
+
+
+def _has_size(net: nn.Module, section: str) -> None:
+    try:
+        multiple_of(net)
+    except ValueError as error:
+        raise ValueError(f"{section}.name: {error}") from error
+
+
+def _tried(net: nn.Module, section: str, pictures: torch.Tensor) -> Any:
+    if section == "G":
+        return net(pictures, None)
+    return net.maps(pictures) if section == "E" else net(pictures)  # type: ignore[operator]
+
+
+def _check_answer(name: str, role: NetworkRole, answer: Any, pictures: torch.Tensor) -> None:
+    if role.section == "D":
+        if not (isinstance(answer, list) and answer and all(isinstance(maps, list) and maps for maps in answer)):
+            raise ValueError(
+                f"{name}: answers with {type(answer).__name__}; D gives a list of scales, each a list of its feature"
+                " maps and last the logits"
+            )
+        return
+    expected = (1, role.c_out, *pictures.shape[2:])
+    if not isinstance(answer, torch.Tensor) or answer.shape != expected:
+        found = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
+        raise ValueError(f"{name}: makes {found} of {tuple(pictures.shape)}, and {expected} is needed")

@@ -83,7 +83,7 @@ class Data:
 
 @settings
 class Part:
-    """A named network or task; `settings` are the keyword arguments of its constructor."""
+    """A named view, task or network; `settings` are the keyword arguments of its constructor."""
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
@@ -140,6 +140,16 @@ class Ema:
 
 
 @settings
+class Validation:
+    """What is measured on the validation pairs; see `p2p.metrics`."""
+
+    metrics: tuple[str, ...] = ()
+    """Names; none: L1, where y is what G should make of x."""
+    best: str = ""
+    """The one of them that says which generator is kept as the best; empty: the first; `none`: none is kept."""
+
+
+@settings
 class Inference:
     """How G is used after training; stored with it. The defaults are the paper's (section 3.3): dropout stays on,
     statistics are those of the one picture. The same seed gives the same picture."""
@@ -169,6 +179,8 @@ class Config:
     data: Data
     seed: Count = 0
     """Of weights, order, jitter, mirror and noise."""
+    view: Part = Part(name="pixels")
+    """What x and y are made of; see `p2p.data.views`."""
     task: Part = Part(name="pix2pix")
     G: Part = Part(name="unet")
     D: Part = Part(name="patch")
@@ -185,10 +197,11 @@ class Config:
     engine: Engine = Engine()
     ema: Ema = Ema()
     inference: Inference = Inference()
+    validation: Validation = Validation()
     every: Every = Every()
 
 
-DEFAULTS = {"task": "pix2pix", "G": "unet", "D": "patch", "E": "instance"}
+DEFAULTS = {"view": "pixels", "task": "pix2pix", "G": "unet", "D": "patch", "E": "instance"}
 """Sections that are a name and that name's own settings, written side by side in YAML; and the usual name."""
 
 

@@ -143,6 +143,19 @@ def gathered(values: Sequence[float]) -> list[list[float]]:
     return total(table).tolist()
 
 
+def all_rows(mine: Tensor) -> Tensor:
+    """The rows `[n, ...]` of every rank, those of rank 0 first, without gradients; `n` may differ from rank to rank. In
+    a step that is the order of positions, where each rank gives the rows of all its micro-batches."""
+    if not td.is_initialized():
+        return mine.detach()
+    counts = [int(count) for (count,) in gathered([float(len(mine))])]
+    padded = mine.detach().new_zeros(max(counts), *mine.shape[1:])
+    padded[: len(mine)] = mine.detach()
+    found = [torch.empty_like(padded) for _ in counts]
+    td.all_gather(found, padded)
+    return torch.cat([rows[:count] for rows, count in zip(found, counts, strict=True)])
+
+
 def texts(mine: str) -> list[tuple[str, str]]:
     """Each rank's host and text; every rank gets them."""
     if not td.is_initialized():

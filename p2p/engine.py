@@ -28,7 +28,8 @@ class Engine(Forward):
     `parts`, are a parameter group of Adam: they learn, and have learnt, together.
 
     Args:
-        net: put into training mode.
+        net: put into training mode. An `nn.ModuleDict` holds several networks that share the optimiser; each is called
+            by itself, see `networks`.
         lr, betas: of Adam (Isola et al. 2017, section 3.3).
         parts: see above; what is in none is a group of its own.
         reduction: how gradients are summed over micro-batches and ranks. `exact`: in fixed point, so that the bits of
@@ -47,6 +48,7 @@ class Engine(Forward):
         **settings: Any,
     ) -> None:
         super().__init__(net.train(), **settings)
+        self.settings = settings
         self.parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
         self.groups = grouped(list(self.parameters), parts)
         self.resting: dict[str, Tensor] = {}
@@ -68,6 +70,16 @@ class Engine(Forward):
         self.ddp: Any = None
         if dist.joined() > 1 and not self.exact:
             self.ddp = DistributedDataParallel(self.net, **(BUCKETS if HAS_BUCKETS else {}))
+
+    @property
+    def engine(self) -> "Engine":
+        """Itself."""
+        return self
+
+    def networks(self) -> "dict[str, SharedNetwork]":
+        """The networks of an `nn.ModuleDict` by name, each to be called as this engine's settings say."""
+        assert isinstance(self.net, nn.ModuleDict)
+        return {name: SharedNetwork(self, net) for name, net in self.net.items()}
 
     def backward(self, loss: Tensor, *, last: bool = True) -> None:
         """Add the gradients of `loss`, this rank's share of the loss of a step; with the `last` one before the step
@@ -144,6 +156,29 @@ class Engine(Forward):
         if not tensor.ndim:
             return tensor.to(self.device, copy=True)
         return in_memory_order(torch.empty_like(parameter).copy_(tensor), parameter).detach()
+
+
+class SharedNetwork(Forward):
+    """One of several networks that an engine updates together."""
+
+    def __init__(self, engine: Engine, net: nn.Module) -> None:
+        super().__init__(net, **engine.settings)
+        self.busy = engine.busy
+        self._engine = engine
+
+    @property
+    def engine(self) -> Engine:
+        """What updates it, and the others."""
+        return self._engine
+
+
+def engines_of(nets: Mapping[str, Forward]) -> dict[str, Engine]:
+    """The engines of networks, each once, called as its first network."""
+    found: dict[str, Engine] = {}
+    for name, net in nets.items():
+        if net.engine is not None and all(net.engine is not engine for engine in found.values()):
+            found[name] = net.engine
+    return found
 
 
 def grouped(names: Sequence[str], parts: Sequence[tuple[str, ...]]) -> list[list[str]]:

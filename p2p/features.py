@@ -12,10 +12,10 @@ from pydantic import Field
 from torch import Tensor
 
 from p2p.data.augment import Augment
+from p2p.data.dataset import DataSet
 from p2p.data.epochs import Sequential
-from p2p.data.mixed import Shards
 from p2p.data.reader import Batch, Holes, Stream
-from p2p.data.views import View, to_float
+from p2p.data.views import View
 from p2p.generator import Generator
 from p2p.networks.encoder import instance_means, instance_rows
 from p2p.spec import Spec
@@ -83,7 +83,7 @@ def find(view: View, batch: Mapping[str, Any]) -> Instances:
 
 
 def every(
-    spec: Spec, shards: Shards, report: Callable[[str], None] = lambda line: None, *, threads: int = 2
+    spec: Spec, shards: DataSet, report: Callable[[str], None] = lambda line: None, *, threads: int = 2
 ) -> Iterable[Batch]:
     """Each sample of a set once, as validation would have it; `report` is told of unreadable ones.
 
@@ -123,7 +123,7 @@ def _gather(generator: Generator, batch: Mapping[str, Any]) -> tuple[np.ndarray,
     tensors = {name: v.to(generator.device) for name, v in batch.items() if isinstance(v, Tensor)}
     found = find(generator.spec.view, tensors)
     H, W = found.rows.shape[1:]
-    pooled = generator.encode(to_float(tensors["y"]), tensors["instances"])
+    pooled = generator.features_of(tensors)
     means = instance_means(pooled, found.rows.flatten(), len(found.ids)).T
     areas = found.areas.double() / max(H * W // 32, 1)
     return found.classes.cpu().numpy(), means.float().cpu().numpy(), areas.cpu().numpy()

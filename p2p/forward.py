@@ -42,6 +42,11 @@ class Forward:
         self._forward: Any = torch.compile(self.net) if compile else self.net
         self.busy = Stopwatch(self.device)
 
+    @property
+    def engine(self) -> Any:
+        """The `p2p.engine.Engine` that updates the network; None where it does not learn."""
+        return None
+
     def __call__(self, *args: Any) -> Any:
         """Forward; results, also in lists, are float32 (float64 of a float64 network)."""
         args = tuple(self._placed(arg) for arg in args)

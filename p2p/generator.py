@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,14 @@ from torch import Tensor, nn
 
 from p2p.checkpoint import newest
 from p2p.config import Inference
-from p2p.data.views import View, pixels, to_float, to_uint8
+from p2p.data.views import pixels, to_uint8
 from p2p.engine import load_strict
-from p2p.networks.encoder import Encoder, Told, pooled
-from p2p.networks.norm import GroupedBatchNorm, Statistics, set_statistics
-from p2p.spec import Spec
+from p2p.networks.encoder import pooled
+from p2p.networks.network import least_side, multiple_of
+from p2p.networks.norm import Statistics, grouped_norms, set_statistics
+from p2p.spec import FILE, Spec, file_of
 from p2p.strict import validated
 
-FILE = "generator.safetensors"
 MARGIN = 8
 """Pixels around a changed part in which it fades into what was there; even."""
 
@@ -33,13 +32,20 @@ class Generator:
     """G in its inference mode: the same picture for the same x, whatever else is in the batch.
 
     Args:
-        net: in training or evaluation mode; it is put into evaluation mode for each call.
+        net: in training or evaluation mode; it is put into evaluation mode for each call. With an encoder, an
+            `nn.ModuleDict` of G and E.
         spec: what rebuilds it.
         inference: dropout and its seed, and which statistics its norms use.
     """
 
     def __init__(self, net: nn.Module, spec: Spec, inference: Inference) -> None:
         self.net, self.spec, self.inference = net, spec, inference
+        self.multiple, self.least = multiple_of(net), least_side(net)
+
+    @property
+    def network(self) -> nn.Module:
+        """G, without the encoder beside it."""
+        return self.net.get_submodule("G") if self.spec.encoder else self.net
 
     @property
     def device(self) -> torch.device:
@@ -78,19 +84,19 @@ class Generator:
         return torch.lerp(old, new, soft)
 
     def _make(self, seen: Tensor, statistics: Statistics) -> Tensor:
-        G = self.net.G if isinstance(self.net, Told) else self.net
         with self._evaluating(statistics):
-            made: Tensor = G(self._pad(seen), self.noise(len(seen)))
+            made: Tensor = self.network(self._pad(seen), self.noise(len(seen)))
             return made.float()
 
     @property
-    def encoder(self) -> Encoder | None:
-        """E, where G was trained with one."""
-        return self.net.E if isinstance(self.net, Told) else None
+    def encoder(self) -> Any:
+        """E, where G was trained with one; see `p2p.networks.network.EncoderNetwork`."""
+        return self.net.get_submodule("E") if self.spec.encoder else None
 
     @torch.inference_mode()
     def encode(self, y: Tensor, instances: Tensor) -> Tensor:
-        """The features of real pictures: `y` float `[N,C,H,W]` in [-1, 1], `instances` `[N,1,H,W]` -> `[N,F,H,W]`."""
+        """The features of real pictures: `y` float `[N,C,H,W]` as the view has it, `instances` `[N,1,H,W]` ->
+        `[N,F,H,W]`."""
         assert self.encoder is not None
         H, W = y.shape[-2:]
         with self._evaluating(self.inference.statistics):
@@ -98,9 +104,19 @@ class Generator:
         return pooled(maps.float(), instances.to(self.device))
 
     def of(self, batch: Mapping[str, Any]) -> Tensor:
-        """Translate a batch of the reader; features are those of its own y."""
-        seen = self.spec.view({name: v.to(self.device) for name, v in batch.items() if isinstance(v, Tensor)})
-        return self(seen["x"], self.encode(seen["y"], seen["instances"]) if self.encoder else None)
+        """Pictures of a batch of the reader, float `[N,C,H,W]` in [-1, 1]; features are those of its own y."""
+        seen = self._encoded(batch)
+        made = self(seen["x"], self.encode(seen["y"], seen["instances"]) if self.encoder else None)
+        return self.spec.view.decode(made, seen["x"])
+
+    def features_of(self, batch: Mapping[str, Any]) -> Tensor:
+        """The features of the y of a batch of the reader, `[N,F,H,W]`."""
+        seen = self._encoded(batch)
+        return self.encode(seen["y"], seen["instances"])
+
+    def _encoded(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch of the reader as the networks see it, on their device."""
+        return self.spec.view.encode({name: v.to(self.device) for name, v in batch.items() if isinstance(v, Tensor)})
 
     def picture(self, image: Image.Image) -> Image.Image:
         """Translate one picture of any size and mode; transparent parts are taken for white.
@@ -108,11 +124,11 @@ class Generator:
         Raises:
             ValueError: G wants more than a picture: labels, instances or features.
         """
-        if self.spec.view != View() or self.encoder:
+        if self.spec.view.classes or self.spec.members != {"x"}:
             raise ValueError("G wants label maps, instances or features; give them as tensors to G(x, features)")
         upright = ImageOps.exif_transpose(image)
-        y = self(to_float(pixels(upright, self.spec.pictures[0])[None]))
-        return Image.fromarray(to_uint8(y)[0].permute(1, 2, 0).squeeze(-1).cpu().numpy())
+        made = self.of({"x": pixels(upright, self.spec.pictures[0])[None]})
+        return Image.fromarray(to_uint8(made)[0].permute(1, 2, 0).squeeze(-1).cpu().numpy())
 
     @contextmanager
     def _evaluating(self, statistics: Statistics) -> Iterator[None]:
@@ -130,8 +146,7 @@ class Generator:
 
     def padded(self, side: int) -> int:
         """The side that the network gets for a picture of `side` pixels."""
-        multiple = int(getattr(self.net, "size", 1))
-        return max(-(-side // multiple) * multiple, int(getattr(self.net, "least", 1)))
+        return -(-max(side, self.least) // self.multiple) * self.multiple
 
     def noise(self, count: int) -> Tensor | None:
         """Keys of z: the same for every picture, so that a picture depends on nothing but itself and the seed."""
@@ -144,7 +159,7 @@ class Generator:
         """Measure the running averages of every norm over `batches` of the reader: the mean of the statistics that its
         groups have in training mode. Needed for `inference.statistics` "running"; changes no weight. `sync` norms
         have gathered theirs in training."""
-        norms = [m for m in self.net.modules() if isinstance(m, GroupedBatchNorm)]
+        norms = grouped_norms(self.net)
         if not norms:
             return
         for module in norms:
@@ -152,9 +167,11 @@ class Generator:
         training = self.net.training
         self.net.train()
         for batch in batches:
-            seen = self.spec.view({name: v.to(self.device) for name, v in batch.items() if isinstance(v, Tensor)})
-            told = (seen["y"], seen["instances"]) if self.encoder else ()
-            self.net(seen["x"], self.noise(len(seen["x"])), *told)
+            seen = self._encoded(batch)
+            x = seen["x"]
+            if self.encoder:
+                x = torch.cat([x, self.encoder(seen["y"], seen["instances"]).to(x.dtype)], 1)
+            self.network(x, self.noise(len(x)))
         self.net.train(training)
         for module in norms:
             means, variances = zip(*module.measured or [], strict=True)
@@ -168,23 +185,24 @@ class Generator:
 
     def to_bytes(self) -> bytes:
         """What `save` writes."""
-        about = {"spec": asdict(self.spec), "inference": TypeAdapter(Inference).dump_python(self.inference)}
+        about = {"spec": self.spec.to_tree(), "inference": TypeAdapter(Inference).dump_python(self.inference)}
         weights = {name: t.detach().contiguous() for name, t in self.net.state_dict().items()}
         return to_safetensors(weights, metadata={"p2p": json.dumps(about)})
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> Generator:
-    """Load a generator from its file, a checkpoint folder, or a run folder (the newest checkpoint).
+def load(path: str | Path, device: torch.device | str = "cpu", name: str = "") -> Generator:
+    """Load a generator from its file, a checkpoint folder, or a run folder (the newest checkpoint). `name` chooses
+    among several that a task keeps; empty: its first.
 
     Raises:
         ValueError: there is none, or it is damaged; names the file.
     """
-    file = find(Path(path))
+    file = find(Path(path), name)
     try:
         with safe_open(file, "pt") as opened:
             about = json.loads((opened.metadata() or {})["p2p"])
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        spec = validated(Spec, about["spec"])
+        spec = Spec.from_tree(about["spec"])
         inference = validated(Inference, about["inference"])
         if any(len(net.channels) != 2 for net in (spec, spec.encoder) if net):
             raise ValueError(f"spec.channels: {spec.channels} are not those in and out")
@@ -197,15 +215,19 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Generator:
     return Generator(net.to(device).eval(), spec, inference)
 
 
-def find(path: Path) -> Path:
-    """The generator file of a run folder, a checkpoint folder, or itself.
+def find(path: Path, name: str = "") -> Path:
+    """The generator file of a run folder, a checkpoint folder, or itself; see `load`.
 
     Raises:
         ValueError: there is none.
     """
     if path.is_dir() and (path / "checkpoints").is_dir():
         path = newest(path) or path
-    file = path / FILE if path.is_dir() else path
+    if name and not path.is_dir():
+        raise ValueError(f"{path}: is one generator, and {name} was asked for; give a run or checkpoint folder")
+    file = path / file_of(name) if path.is_dir() else path
     if not file.is_file():
-        raise ValueError(f"{file}: no such file; give a run folder, a checkpoint folder or a {FILE}")
+        others = ", ".join(sorted(p.name for p in path.glob("generator*.safetensors"))) if name else ""
+        here = f"; there is {others}" if others else ""
+        raise ValueError(f"{file}: no such file; give a run folder, a checkpoint folder or a {FILE}{here}")
     return file

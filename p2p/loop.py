@@ -1,9 +1,9 @@
-"""The loop. It knows nothing about GANs: a task says whose turn it is, and this lets them play."""
+"""The training loop. For each batch a task yields which network to update and with which losses; the loop does every
+backward and every step, and what is due between two steps."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
-from types import MappingProxyType
+from itertools import chain, count
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -11,22 +11,22 @@ from torch import Tensor
 
 from p2p.data.reader import noise_keys
 from p2p.data.views import View
-from p2p.engine import Engine
+from p2p.engine import Engine, engines_of
+from p2p.forward import Forward
 from p2p.log import Meter
 
-Turn = tuple[Engine, dict[str, Tensor], dict[str, Tensor]]
+Turn = tuple[Forward, dict[str, Tensor], dict[str, Tensor]]
 
 
 WATCHED = 1000
 """Steps whose losses wait to be checked, at most; what is due checks them before."""
 
 
-class Task(Protocol):
-    """Who plays next, and with which losses."""
+class Turns(Protocol):
+    """What the loop needs of a task; see `p2p.tasks.Task`."""
 
-    def turns(self, batch: Mapping[str, Any], nets: Mapping[str, Engine]) -> Iterator[Turn]:
-        """One batch's game: `(engine, losses, figures to log)` for each turn. The loop minimises the sum of the
-        losses, each a mean over the images of the batch, and steps the engine before it asks for the next turn."""
+    def turns(self, batch: Mapping[str, Any], nets: Mapping[str, Any]) -> Iterator[Any]:
+        """One micro-batch's game: `(network to update, losses, figures to log)` for each turn."""
         ...
 
 
@@ -39,16 +39,15 @@ class Chore(NamedTuple):
 
 
 def train(
-    task: Task,
-    nets: Mapping[str, Engine],
+    task: Turns,
+    nets: Mapping[str, Forward],
     batches: Iterable[Mapping[str, Any]],
     *,
     total: int,
     images: int = 0,
     batch: int = 0,
     micro: int = 0,
-    view: Callable[[Mapping[str, Any]], dict[str, Any]] = View(),  # noqa: B008 - frozen
-    fixed: Mapping[str, Any] = MappingProxyType({}),
+    view: View = View(),  # noqa: B008 - frozen
     rate: Callable[[float], float] = lambda images: 1.0,
     averaged: Callable[[], None] = lambda: None,
     log: Callable[[int, dict[str, float]], None] = lambda images, figures: None,
@@ -56,19 +55,18 @@ def train(
     chores: Sequence[Chore] = (),
     stop: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Let the task play until `total` images were seen, or until it is to stop; returns how many were.
+    """Train until `total` images were seen, or until it is to stop; returns how many were.
 
     Args:
-        task: see `Task`.
-        nets: its engines by name.
+        task: says for each batch which network to update, and with which losses; see `p2p.tasks.Task`.
+        nets: its networks by name: an `Engine` each, or those of an engine of several, and frozen ones.
         batches: this rank's share of each step: `x`, `y` as uint8, or as float in [-1, 1], `[n,C,H,W]`; where they
             are given, `z` int64 `[n]` (keys of the noise) and `keys` (names of the samples).
         total: images after which to end.
         images: images seen before.
         batch: images per step over all ranks; 0: what the first batch holds, on one rank.
         micro: images per forward and backward on this rank; 0: all.
-        view: what a batch means, on the device: floats of numbers.
-        fixed: networks that do not learn, beside `nets` for the task.
+        view: what the networks see of a batch, made on the device.
         rate: factor of the learning rate, of images seen.
         averaged: called after each step, for an average of weights.
         log: called with images seen and the means of losses and figures since the last time.
@@ -78,8 +76,10 @@ def train(
 
     Raises:
         NonFiniteError: a loss was not finite; found before anything was stored.
+        ValueError: the batches end early, or the task does not play all micro-batches alike.
     """
-    device = next(iter(nets.values())).device
+    engines = engines_of(nets)
+    device = next(iter(engines.values())).device
     source = iter(batches)
     meter, began, waited, own = Meter(batch, device), time.monotonic(), 0.0, 0
     done = images or None  # at the very start every chore is due; a resumed run did them before it was saved
@@ -92,12 +92,12 @@ def train(
         if todo or report or over or meter.steps % WATCHED == 0:
             meter.check()  # before anything is stored
         if report:
-            elapsed, alone = time.monotonic() - began, waited + sum(engine.busy.read() for engine in nets.values())
+            elapsed, alone = time.monotonic() - began, waited + sum(engine.busy.read() for engine in engines.values())
             speed = {
                 "images/s": meter.steps * batch / elapsed,
                 "pace": own / max(alone, 1e-9),
                 "wait": waited / elapsed,
-                "lr": next(iter(nets.values())).lr,
+                "lr": next(iter(engines.values())).lr,
             }
             log(images, {**meter.read(), **speed})
             began, waited, own = time.monotonic(), 0.0, 0
@@ -114,24 +114,25 @@ def train(
         waited += time.monotonic() - asked
         if share is None:
             raise ValueError(f"the batches ended after {images} of {total} images; give more, or a smaller total")
-        whole = view(prepare(share, images, device))
+        whole = view.encode(prepare(share, images, device))
         batch = batch or len(whole["x"])
         meter.batch = batch
         parts = list(split(whole, micro or len(whole["x"])))
         own += len(whole["x"])
 
-        # The turns: each player sees all micro-batches, then steps
-        for engine in nets.values():
+        # The turns: a network's losses of all micro-batches, then the step of its optimiser
+        for engine in engines.values():
             engine.set_lr(rate(images))
         measure = due(log_every, images, images + batch) or images + batch >= total
-        for turn in turn_by_turn([task.turns(part, {**nets, **fixed}) for part in parts]):
-            for part, (player, losses, figures) in zip(parts, turn, strict=True):
+        for turn in interleave([task.turns(part, nets) for part in parts]):
+            for part, (net, losses, figures) in zip(parts, turn, strict=True):
+                name, engine = updated(net, engines)
                 weight = len(part["x"]) / batch
-                player.backward(sum(losses.values(), start=torch.zeros(())) * weight, last=part is parts[-1])
+                engine.backward(sum(losses.values(), start=torch.zeros(())) * weight, last=part is parts[-1])
                 meter.add(images, part["keys"], losses, figures)
-            norm = player.step(measure=measure)
+            norm = engine.step(measure=measure)
             if norm is not None:
-                meter.norms[next(name for name, engine in nets.items() if engine is player)] = norm
+                meter.norms[name] = norm
 
         # The clock
         averaged()
@@ -144,10 +145,46 @@ def due(every: int, before: int | None, now: int) -> bool:
     return before is None or bool(every and now // every > before // every)
 
 
-def turn_by_turn(games: Sequence[Iterator[Turn]]) -> Iterator[Iterator[Turn]]:
-    """Play several games in step: for each turn an iterator over the games, which computes as it is asked."""
-    for first in games[0]:
-        yield chain([first], map(next, games[1:]))
+def interleave(games: Sequence[Iterator[Turn]]) -> Iterator[Iterator[Turn]]:
+    """Play the games of several micro-batches in step, all to their ends: for each turn an iterator over the games,
+    which computes as it is asked.
+
+    Raises:
+        ValueError: a game has fewer turns than another; says which.
+    """
+    for number in count():
+        first = next(games[0], None)
+        others = (_same_turn(first, next(game, None), at, number) for at, game in enumerate(games[1:], start=1))
+        if first is None:
+            list(others)
+            return
+        yield chain([first], others)
+
+
+def _same_turn(first: Turn | None, other: Turn | None, at: int, number: int) -> Turn:
+    if first is None or other is None:
+        if first is other:
+            return other  # type: ignore[return-value]  # both have ended
+        short, long = (0, at) if first is None else (at, 0)
+        raise ValueError(
+            f"task: its turns of micro-batch {short} end after {number}, those of micro-batch {long} go on; every"
+            " micro-batch of a step must have the same turns"
+        )
+    if getattr(first[0], "engine", None) is not getattr(other[0], "engine", None):
+        raise ValueError(f"task: turn {number} of micro-batches 0 and {at} update different networks; yield the same")
+    return other
+
+
+def updated(net: Any, engines: Mapping[str, Engine]) -> tuple[str, Engine]:
+    """Name and engine of the network that a turn is of.
+
+    Raises:
+        ValueError: it does not learn.
+    """
+    found = [(name, engine) for name, engine in engines.items() if engine is getattr(net, "engine", None)]
+    if not found:
+        raise ValueError(f"task: a turn is of {type(net).__name__}, which no optimiser updates; yield one of `nets`")
+    return found[0]
 
 
 def prepare(share: Mapping[str, Any], images: int, device: torch.device) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from p2p.data.views import to_float, to_uint8
+from p2p.data.views import to_uint8
 from p2p.generator import Generator
 from p2p.members import Members
 from p2p.tiles import check, tiled
@@ -77,14 +77,14 @@ class How:
     def __post_init__(self) -> None:
         if self.tile:
             check(self.tile, self.overlap, self.multiple)
-            least = max(2 * self.multiple, int(getattr(self.generator.net, "least", 1)))
+            least = max(2 * self.multiple, self.generator.least)
             if min(self.tile) < least:
                 raise ValueError(f"tile: {min(self.tile)} pixels leave no room to overlap; use {least} or more")
 
     @property
     def multiple(self) -> int:
         """What sides must be multiples of."""
-        return int(getattr(self.generator.net, "size", 1))
+        return self.generator.multiple
 
     @property
     def overlap(self) -> int:
@@ -130,9 +130,10 @@ def _forward(how: How, pictures: Sequence[Picture], padded: Size) -> Iterator[Tr
         fakes = torch.cat([_told(how.generator, *one) for one in zip(x.split(1), told, strict=True)])
     else:
         fakes = how.generator(x, torch.cat(told) if told else None)
+    fakes = how.generator.spec.view.decode(fakes, x.to(fakes.device))
     for picture, fake in zip(pictures, fakes, strict=True):
         H, W = picture.size
-        yield _made(picture, fake[:, :H, :W], padded)
+        yield _made(how.generator, picture, fake[:, :H, :W], padded)
 
 
 def _told(generator: Generator, x: Tensor, features: Tensor | None) -> Tensor:
@@ -152,25 +153,30 @@ def _by_tiles(how: How, picture: Picture) -> Translated:
 
     def make(rows: slice, columns: slice) -> Tensor:
         told = None if features is None else features[..., rows, columns]
-        return _told(how.generator, _seen(how.generator, picture, rows, columns), told)
+        x = _seen(how.generator, picture, rows, columns)
+        return how.generator.spec.view.decode(_told(how.generator, x, told), x)
 
     fake = tiled(make, picture.size, tile=how.tile, overlap=how.overlap, multiple=how.multiple)
     H, W = (min(most, how.generator.padded(side)) for most, side in zip(how.tile, picture.size, strict=True))
-    return _made(picture, fake[0], (H, W))
+    return _made(how.generator, picture, fake[0], (H, W))
 
 
-def _made(picture: Picture, fake: Tensor, padded: Size) -> Translated:
-    fake = fake.clamp(-1, 1)
-    return Translated(picture, to_uint8(fake).cpu(), padded, _l1(fake, picture.members.get("y")))
+def _made(generator: Generator, picture: Picture, fake: Tensor, padded: Size) -> Translated:
+    l1 = None
+    if "y" in picture.members:
+        target = generator.spec.view.target({"y": picture.members["y"][None].to(fake.device)})[0]
+        l1 = float((fake - target).abs().mean(dtype=torch.float64) / 2)
+    return Translated(picture, to_uint8(fake).cpu(), padded, l1)
 
 
 def _seen(generator: Generator, picture: Picture, rows: slice, columns: slice) -> Tensor:
-    """A window of x as the view has it, float `[1,C,h,w]`. Boundaries are those of the whole picture: they are found
-    with one more pixel on each side, and before anything is padded."""
-    top, left = max(rows.start - 1, 0), max(columns.start - 1, 0)
-    around = slice(top, rows.stop + 1), slice(left, columns.stop + 1)
+    """A window of x as the view has it, float `[1,C,h,w]`. What the view sees around a place is that of the whole
+    picture, before anything is padded."""
+    view = generator.spec.view
+    top, left = max(rows.start - view.margin, 0), max(columns.start - view.margin, 0)
+    around = slice(top, rows.stop + view.margin), slice(left, columns.stop + view.margin)
     members = {name: member[:, *around] for name, member in picture.members.items() if name != "y"}
-    seen: Tensor = generator.spec.view({name: m[None].to(generator.device) for name, m in members.items()})["x"]
+    seen: Tensor = view.encode({name: m[None].to(generator.device) for name, m in members.items()})["x"]
     return seen[..., rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
 
 
@@ -178,9 +184,3 @@ def _pad(x: Tensor, size: Size) -> Tensor:
     """As G itself pads, so that sizes which become equal can share a batch."""
     H, W = x.shape[-2:]
     return F.pad(x, (0, size[1] - W, 0, size[0] - H), mode="replicate")
-
-
-def _l1(fake: Tensor, y: Tensor | None) -> float | None:
-    if y is None:
-        return None
-    return float((fake - to_float(y.to(fake.device))).abs().mean(dtype=torch.float64) / 2)

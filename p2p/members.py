@@ -118,7 +118,7 @@ class Reader:
 
 def wants_instances(spec: Spec) -> bool:
     """Whether G needs to know which pixel belongs to which instance."""
-    return spec.view.boundaries or spec.encoder is not None
+    return "instances" in spec.members
 
 
 def check_labels(numbers: Tensor, classes: int) -> None:

@@ -37,6 +37,11 @@ def mix_int(salt: int) -> int:
     return ((salt + 1) * _GOLDEN) & ((1 << 62) - 1)
 
 
+def is_noisy(net: nn.Module) -> bool:
+    """Whether the answers of a network depend on the keys."""
+    return any(isinstance(module, Dropout) for module in net.modules())
+
+
 class Dropout(nn.Module):
     """Dropout whose mask is a function of the sample's key; without keys (`z` None) it is off.
 

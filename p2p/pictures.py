@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from p2p.data.dataset import DataSet
 from p2p.data.encoded import EXTENSIONS, walk
 from p2p.data.format import INDEX
-from p2p.data.mixed import Shards
 from p2p.data.shardset import ShardSet
 from p2p.members import CALLED, Beside, Reader, Sample, wants_instances
 from p2p.spec import Spec
@@ -130,7 +130,7 @@ def _shards(path: Path, reader: Reader, prefix: str) -> Source:
     return Source(sum(shards.counts), entries, shards=True)
 
 
-def check_shards(shards: Shards, spec: Spec) -> None:
+def check_shards(shards: DataSet, spec: Spec) -> None:
     """Raises:
     ValueError: a shard set does not hold what the generator was trained on.
     """

@@ -6,26 +6,26 @@ from typing import Any
 
 from p2p import checkpoint
 from p2p import config as conf
-from p2p.plan import Plan
+from p2p.experiment import Experiment
 
 
-def resumable(plan: Plan, folder: Path) -> dict[str, Any] | None:
+def resumable(experiment: Experiment, folder: Path) -> dict[str, Any] | None:
     """The state of the checkpoint that a run in `folder` goes on from; None where it begins.
 
     Raises:
-        ValueError: the checkpoint is incomplete, or its samples came in another order than the plan's.
+        ValueError: the checkpoint is incomplete, or its samples came in another order than the experiment's.
     """
     path = checkpoint.newest(folder)
     if path is None:
         return None
     state = checkpoint.read_state(path)
-    for name, value in plan.pinned.items():
+    for name, value in experiment.pinned.items():
         if state["order"].get(name) != value:
             raise ValueError(
                 f"{path}: was trained with {name} {state['order'].get(name)} of the order, now it is {value};"
                 " give the run's own settings, or another --run folder"
             )
-    stage, now = state.get("stage", 0), plan.at(state["images"]).stage
+    stage, now = state.get("stage", 0), experiment.at(state["images"]).stage
     if stage not in (now, now - 1):
         raise ValueError(
             f"{path}: is of stage {stage}, but after {state['images']:,} images the settings are in stage {now};"
@@ -43,19 +43,19 @@ def generations(folder: Path) -> list[int]:
     return checkpoint.read_state(path).get("generations", []) if path else []
 
 
-def beginning(plan: Plan, folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The checkpoint that `plan` begins or goes on with, and its state: the newest of the run, or what `init_from`
-    names; None where weights are new.
+def beginning(experiment: Experiment, folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint that an experiment begins or goes on with, and its state: the newest of the run, or what
+    `init_from` names; None where weights are new.
 
     Raises:
         ValueError: it is incomplete, or of another experiment.
     """
-    state = resumable(plan, folder)
+    state = resumable(experiment, folder)
     if state is not None:
         return checkpoint.folder(folder, state["images"]), state
-    if not plan.experiment.init_from:
+    if not experiment.given.init_from:
         return None
-    path = checkpoint.resolve(Path(plan.experiment.init_from))
+    path = checkpoint.resolve(Path(experiment.given.init_from))
     return path, checkpoint.read_state(path)
 
 

@@ -1,4 +1,4 @@
-"""A run in its folder: what is stored, shown and measured on the way, and how it goes on."""
+"""A run in its folder: how it trains, what it stores on the way, and how it goes on."""
 
 import time
 from collections.abc import Callable
@@ -7,40 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchvision.utils import make_grid
+from torch import Tensor, nn
 
-from p2p import __version__, checkpoint, dist, evaluate, status
+from p2p import __version__, checkpoint, dist, status
 from p2p import config as conf
-from p2p.data.augment import sides
+from p2p.averages import Averages
+from p2p.build import build_networks
 from p2p.data.transfer import transferred
-from p2p.data.views import painted, rgb, to_uint8
-from p2p.generator import FILE, Generator
-from p2p.log import Journal, Log, NonFiniteError
+from p2p.engine import engines_of
+from p2p.experiment import Experiment
+from p2p.generator import Generator
+from p2p.log import Journal, NonFiniteError
 from p2p.loop import Chore, split, train
-from p2p.plan import Plan
+from p2p.recorder import Recorder
 from p2p.resume import beginning
 from p2p.stages import grown
-from p2p.watch import Watch
+from p2p.validation import Validation
 
-PICTURES = 8
-"""Validation pairs in the picture grid, and on a rank at once, at most."""
-PIXELS = 2**21
-"""Of all of them together, unless one has more."""
 CALIBRATION_IMAGES = 256
 """Training images whose statistics become the running averages."""
-CONSTANT_PAIRS = 256
-"""Validation pairs that the best constant picture is made of, at most."""
-CONSTANT_PIXELS = 2**26
-"""Of all of them together, at most."""
+TASK = "task"
+"""What the file of the task's state is called in a checkpoint."""
 
 
 class Run:
-    """A stage of a planned experiment, in a folder, on this rank.
+    """A stage of an experiment, in a folder, on this rank.
 
     Args:
-        plan: the stage, see `Plan.at`.
+        experiment: the stage, see `Experiment.at`.
         total: images of the whole experiment.
         folder: holds everything that the run writes; an earlier part of the run in it is gone on with.
         device: of this rank.
@@ -50,16 +44,19 @@ class Run:
         ValueError: the folder holds another experiment, or a damaged checkpoint.
     """
 
-    def __init__(self, plan: Plan, folder: Path, device: torch.device, journal: Journal, total: int = 0) -> None:
-        self.plan, self.folder, self.device, self.total = plan, folder, device, total or plan.total
-        self.say = journal.say if dist.main() else journal.note
-        self.note, self.warn = journal.note, journal.say
+    def __init__(
+        self, experiment: Experiment, folder: Path, device: torch.device, journal: Journal, total: int = 0
+    ) -> None:
+        self.experiment, self.folder, self.device, self.total = experiment, folder, device, total or experiment.total
+        self.warn = journal.say
         self.writer = checkpoint.Writer()
-        self.watch = Watch(device, self.say)
-        self.nets, self.fixed = plan.engines(device), plan.fixed(device)
-        self.ema: AveragedModel | None = None
-        self.images = self.saved = self._resume()
-        self.stream = plan.stream(dist.rank(), dist.world(), self.warn, device)
+        self.nets = build_networks(experiment, device)
+        self.engines = engines_of(self.nets)
+        self.images = self.saved = self._resume(journal.say)
+        self.stream = experiment.stream(dist.rank(), dist.world(), self.warn, device)
+        self.recorder = Recorder(device, journal, self.stream.holes)
+        self.say = self.recorder.say
+        self.validation = Validation(experiment, experiment.val, self.warn) if experiment.val else None
 
     def go(self, wish: Callable[[], int] = lambda: 0) -> int:
         """Train to the end of the stage, or until any rank has a `wish` to stop.
@@ -70,17 +67,12 @@ class Run:
         Raises:
             NonFiniteError: a loss was not finite; the last checkpoint stays.
         """
-        plan, every, batch = self.plan, self.plan.config.every, self.plan.config.data.batch
-        total = self.images + -(-(plan.total - self.images) // batch) * batch  # whole steps from wherever it goes on
+        experiment, every, batch = self.experiment, self.experiment.config.every, self.experiment.config.data.batch
+        total = self.images + -(-(experiment.total - self.images) // batch) * batch  # whole steps from wherever it is
         whole = max(total, self.total)
-        log = Log(self.folder, self.images, whole, self.say) if dist.main() else None
-        if log:
+        self.recorder.open(self.folder, self.images, whole)
+        if dist.main():
             status.write(self.folder, "running", images=self.images, total=whole, began=time.time())
-        record = partial(self._record, log)
-        chores = [Chore(every.save, self.save)]
-        if plan.val:
-            chores.insert(0, Chore(every.validate, partial(self.validate, record)))
-            chores.insert(0, Chore(every.pictures, partial(self.pictures, log)))
         vote, asked = dist.Vote(), [0]
 
         def stop() -> bool:
@@ -88,20 +80,19 @@ class Run:
             return asked[0] > 0
 
         seen = train(
-            plan.task,
+            experiment.task,
             self.nets,
             transferred(self.stream.batches(self.images, total), self.device),
             total=total,
             images=self.images,
             batch=batch,
-            micro=plan.micro,
-            view=plan.view,
-            fixed=self.fixed,
-            rate=plan.rate,
-            averaged=self._average,
-            log=record,
+            micro=experiment.micro,
+            view=experiment.view,
+            rate=experiment.rate,
+            averaged=self.averages.update,
+            log=self._record,
             log_every=every.log,
-            chores=chores,
+            chores=self._chores(),
             stop=stop,
         )
         vote.answer()
@@ -109,23 +100,44 @@ class Run:
         if seen < total:
             self.save(seen)
         self.writer.finish()
-        if log:
-            if seen >= whole or seen < total:
-                status.write(self.folder, "finished" if seen >= whole else "stopped", images=seen)
-            log.close()
+        if dist.main() and (seen >= whole or seen < total):
+            status.write(self.folder, "finished" if seen >= whole else "stopped", images=seen)
+        self.recorder.close()
         dist.barrier()  # nobody leaves before everything is written
         return asked[0] if seen < total else 0
 
-    def generator(self) -> Generator:
-        """G as it would be stored now: averaged where there is an average, in the configured inference mode."""
-        net = self.ema.module if self.ema else self.nets["G"].net
-        generator = Generator(net, self.plan.generator, self.plan.config.inference)
-        if generator.inference.statistics == "running":
-            batch = self.plan.config.data.batch
-            # Every rank measures the same images, so all have the same averages.
-            steps = self.plan.stream(0, 1, self.warn).batches(0, -(-CALIBRATION_IMAGES // batch) * batch)
-            generator.calibrate(part for step in steps for part in split(step, self.plan.micro or batch))
-        return generator
+    def _chores(self) -> list[Chore]:
+        every = self.experiment.config.every
+        chores = [Chore(every.save, self.save)]
+        if self.validation:
+            shown = [Chore(every.pictures, self.pictures), Chore(every.validate, self.validate)]
+            chores = shown + chores
+        return chores
+
+    def _record(self, images: int, figures: dict[str, float]) -> None:
+        self.writer.check()
+        self.recorder(images, figures)
+
+    def generators(self) -> dict[str, Generator]:
+        """The task's generators as they would be stored now: averaged where there is an average, in the configured
+        inference mode."""
+        found: dict[str, Generator] = {}
+        for name, kept in self.experiment.task.generators().items():
+            net = self.averages.network(kept.network)
+            if kept.encoder:
+                net = nn.ModuleDict({"G": net, "E": self.averages.network(kept.encoder)})
+            spec, inference = self.experiment.generators[name], self.experiment.config.inference
+            found[name] = Generator(net, spec, inference)
+            if inference.statistics == "running":
+                found[name].calibrate(self._calibration(kept.reverse))
+        return found
+
+    def _calibration(self, reverse: bool) -> Any:
+        """Training images in parts, the same on every rank, so that all have the same running averages."""
+        batch = self.experiment.config.data.batch
+        steps = self.experiment.stream(0, 1, self.warn).batches(0, -(-CALIBRATION_IMAGES // batch) * batch)
+        for part in (part for step in steps for part in split(step, self.experiment.micro or batch)):
+            yield {**part, "x": part["y"], "y": part["x"]} if reverse else part
 
     def save(self, images: int) -> None:
         """Store a checkpoint after `images` images, unless there is one, or nothing was seen.
@@ -135,116 +147,93 @@ class Run:
         """
         if images in (0, self.saved):
             return
-        for name, engine in self.nets.items():
+        for name, engine in self.engines.items():
             if not all(bool(p.isfinite().all()) for p in engine.net.parameters()):
                 raise NonFiniteError(f"step before image {images}: the weights of {name} are no longer finite")
-        generator = self.generator()
-        tensors = {name: engine.state() for name, engine in self.nets.items()}  # of all ranks, where it is sharded
-        if self.ema:
-            tensors["ema"] = self.ema.state_dict()
+        generators = self.generators()
+        tensors = {name: engine.state() for name, engine in self.engines.items()}  # of all ranks, where it is sharded
+        tensors |= self.averages.state()
+        if remembered := self.experiment.task.state():
+            tensors[TASK] = remembered
         if dist.main():
             copies = {name: checkpoint.copied(state) for name, state in tensors.items()}
-            files = {"config.yaml": conf.dump(self.plan.experiment).encode(), FILE: generator.to_bytes()}
-            self.writer.start(partial(self._write, images, copies, files))
+            self.writer.start(partial(self._write, images, copies, self._files(generators)))
         self.saved = images
+
+    def _files(self, generators: dict[str, Generator]) -> dict[str, bytes]:
+        """What is needed to use the generators, by name of the file."""
+        names = self.experiment.generator_files
+        settings = {"config.yaml": conf.dump(self.experiment.given).encode()}
+        return settings | {names[name]: generator.to_bytes() for name, generator in generators.items()}
 
     def _write(self, images: int, tensors: dict[str, dict[str, Tensor]], files: dict[str, bytes]) -> None:
         versions = {"p2p": __version__, "torch": torch.__version__}
-        path = checkpoint.save(self.folder, images, tensors, {**versions, **self.plan.held}, files)
-        checkpoint.keep(self.folder, self.plan.config.every.keep)
+        path = checkpoint.save(self.folder, images, tensors, {**versions, **self.experiment.held}, files)
+        checkpoint.keep(self.folder, self.experiment.config.every.keep)
         self.say(f"saved {path}")
 
-    def validate(self, record: Callable[[int, dict[str, float]], None], images: int) -> None:
-        """Measure the validation L1; the first time in a stage with what the best constant picture would have."""
-        figures = {"val/L1": evaluate.l1(self.generator(), self._validation(dist.rank(), dist.world()))}
-        if images == 0 or self._first(images):
-            figures["val/L1 of the best constant"] = self.constant_l1()
-        record(images, figures)
+    def validate(self, images: int) -> None:
+        """Measure the generators on the validation pairs, and keep them where they are the best so far."""
+        assert self.validation
+        generators = self.generators()
+        figures = self.validation.figures(generators, images)
+        self._record(images, figures)
+        best = self.experiment.best
+        if dist.main() and images and best:
+            now = {"images": images, "stage": self.experiment.stage, "metric": best, "value": figures[f"val/{best}"]}
+            if checkpoint.is_better(checkpoint.read_best(self.folder), now, self.experiment.metrics[best].better):
+                self.writer.start(partial(checkpoint.save_best, self.folder, now, self._files(generators)))
 
-    def _first(self, images: int) -> bool:
-        """Whether this validation is the first of a later stage, whose pictures are larger."""
-        every, begin = self.plan.config.every.validate, self.plan.begin
-        first = min((begin // every + 1) * every if every else self.plan.total, self.plan.total)
-        return begin > 0 and images - self.plan.config.data.batch < first <= images
+    def pictures(self, images: int) -> None:
+        """Show the first validation pairs, and what the generators make of them."""
+        assert self.validation
+        generators = self.generators()
+        if self.recorder.log:
+            for name, generator in generators.items():
+                self.recorder.log.picture(images, *self.validation.grid(name, generator))
 
-    def constant_l1(self) -> float:
-        """See `p2p.evaluate.constant_l1`; of the first validation pairs."""
-        limit = self._fitting(CONSTANT_PAIRS, CONSTANT_PIXELS)
-        return evaluate.constant_l1(b["y"] for b in self._validation(0, 1, limit=limit))
-
-    def _fitting(self, most: int, pixels: int) -> int:
-        """How many pairs of this stage have so many pixels, at least 1."""
-        h, w = sides(self.plan.config.data.crop)
-        return max(1, min(most, pixels // (h * w)))
-
-    def pictures(self, log: Log | None, images: int) -> None:
-        """Show x, G(x) and y of the first validation pairs, a row each."""
-        generator = self.generator()
-        if log:
-            batch = next(iter(self._validation(0, 1, limit=self._fitting(PICTURES, PIXELS))))
-            fake = to_uint8(generator.of(batch)).cpu()
-            x = painted(batch["x"]) if self.plan.view.classes else batch["x"]
-            rows = [rgb(v[i]) for i in range(len(fake)) for v in (x, fake, batch["y"])]
-            log.picture(images, "x, G(x), y", make_grid(rows, nrow=3, padding=2, pad_value=255))
-
-    def _validation(self, rank: int, world: int, limit: int = 0) -> Any:
-        assert self.plan.val is not None
-        count = min(limit, sum(self.plan.val.counts)) or sum(self.plan.val.counts)
-        at_once = self._fitting(PICTURES, PIXELS) * world
-        return self.plan.validation(rank, world, min(count, at_once), self.warn).batches(0, count)
-
-    def _record(self, log: Log | None, images: int, figures: dict[str, float]) -> None:
-        """Write figures on the main rank, with the holes that any rank has met; too many end the run on all."""
-        self.writer.check()
-        found = dist.union(dict(self.stream.holes.found))
-        ranks: dict[str, list[float]] = {}
-        if "pace" in figures:
-            self.note(f"images {images:,}  {figures['pace']:.3g} images/s by itself  wait {figures['wait']:.1%}")
-            figures, ranks = self.watch(figures)
-        if log:
-            log.scalars(images, figures | ({"holes": len(found)} if found else {}), ranks)
-        try:
-            self.stream.holes.check(found)
-        except ValueError as error:
-            if dist.main():
-                raise
-            raise dist.ElsewhereError from error
-
-    def _averaged(self) -> AveragedModel | None:
-        """An exponential average of G's weights whose half-life is counted in images."""
-        half_life, batch = self.plan.config.ema.half_life, self.plan.config.data.batch
-        if not half_life:
-            return None
-        decay = 0.5 ** (batch / half_life)
-        return AveragedModel(self.nets["G"].net, multi_avg_fn=get_ema_multi_avg_fn(decay))
-
-    def _average(self) -> None:
-        if self.ema:
-            self.ema.update_parameters(self.nets["G"].net)
-
-    def _resume(self) -> int:
+    def _resume(self, say: Callable[[str], None]) -> int:
         """Take over the newest checkpoint, or that of the stage before, or what `init_from` names; returns the images
         seen."""
-        found = beginning(self.plan, self.folder)
+        found = beginning(self.experiment, self.folder)
         if found is None:
-            self.ema = self._averaged()
+            self.averages = Averages(self.experiment, self.engines)
             return 0
         path, state = found
         ours = path.parents[1].resolve() == self.folder.resolve()
-        same = ours and state.get("stage", 0) == self.plan.stage
-        for name, engine in self.nets.items():
+        same = ours and state.get("stage", 0) == self.experiment.stage
+        for name, engine in self.engines.items():
             if f"{name}.safetensors" not in state["files"] and not ours:
-                self.say(f"{path} has no {name}; its weights are new")
+                say(f"{path} has no {name}; its weights are new")
                 continue
             tensors = checkpoint.read_tensors(path, name, state)
             try:
                 engine.load(tensors if same else grown(engine.net, engine.state(), tensors))
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
-        self.ema = self._averaged()
-        if self.ema and ours and "ema.safetensors" in state["files"]:
-            average = checkpoint.read_tensors(path, "ema", state)
-            own = {name: tensor.shape for name, tensor in self.ema.state_dict().items()}
-            if own == {name: tensor.shape for name, tensor in average.items()}:  # else a larger net's begins here
-                self.ema.load_state_dict(average)
-        return int(state["images"]) if ours else 0
+        self.averages = Averages(self.experiment, self.engines)
+        if not ours:
+            return 0
+        self.averages.load(path, state)
+        self._load_task(path, state)
+        return int(state["images"])
+
+    def _load_task(self, path: Path, state: dict[str, Any]) -> None:
+        """Have the task remember what it did.
+
+        Raises:
+            ValueError: it does not fit; names the checkpoint.
+        """
+        task, name = self.experiment.task, self.experiment.config.task.name
+        stored = checkpoint.read_tensors(path, TASK, state) if f"{TASK}.safetensors" in state["files"] else {}
+        if missing := sorted(task.state().keys() - stored.keys()):
+            raise ValueError(
+                f"{path}: holds no {', '.join(missing)}, which task {name} remembers; it is of another task or of older"
+                " code: give another --run folder, with init_from to begin with its weights"
+            )
+        try:
+            task.load({key: tensor.to(self.device) for key, tensor in stored.items()})
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise ValueError(
+                f"{path}: what task {name} remembers does not fit ({error}); give another --run folder"
+            ) from error

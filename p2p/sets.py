@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 from p2p import config as conf
-from p2p.data.epochs import Epochs
-from p2p.data.mix import Mix, whole
-from p2p.data.mixed import Mixed, Shards
-from p2p.data.orders import lanes_for, ordered
+from p2p.data.dataset import DataSet
+from p2p.data.epochs import SampleOrder
+from p2p.data.mix import whole
+from p2p.data.mixed import Mixed
+from p2p.data.orders import lanes_for
 from p2p.data.samples import Keep
 from p2p.data.shardset import ShardSet
 
@@ -15,7 +16,7 @@ PARTS = {"train": 0.9, "val": 0.1}
 """Of the cache's bytes."""
 
 
-def open_sets(data: conf.Data, which: Literal["train", "val"] = "train", generations: Sequence[int] = ()) -> Shards:
+def open_sets(data: conf.Data, which: Literal["train", "val"] = "train", generations: Sequence[int] = ()) -> DataSet:
     """The shards of the training, or of the validation.
 
     Args:
@@ -38,16 +39,13 @@ def open_sets(data: conf.Data, which: Literal["train", "val"] = "train", generat
     return sets[0] if len(sets) == 1 else Mixed(sets, weights)
 
 
-def order_of(data: conf.Data, seed: int, shards: Shards) -> Epochs | Mix:
+def order_of(data: conf.Data, seed: int, dataset: DataSet) -> SampleOrder:
     """The global order of the training samples.
 
     Raises:
         ValueError: there are none, or a size does not fit.
     """
-    sets = [shards] if isinstance(shards, ShardSet) else shards.sets
-    weights = [1] if isinstance(shards, ShardSet) else shards.weights
-    counts = [one.counts for one in sets]
-    return ordered(counts, weights, seed=seed, lanes=lanes(data), block=data.block, window=data.window)
+    return dataset.training_order(seed=seed, lanes=lanes(data), block=data.block, window=data.window)
 
 
 def lanes(data: conf.Data) -> int:

@@ -1,7 +1,7 @@
 """Coarse to fine: the stages of an experiment, each an experiment with smaller networks, and what one takes over
 from the one before (Wang et al. 2018, section 3.2)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from inspect import signature
 from typing import Any, NamedTuple
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from p2p import config as conf
 from p2p.data.augment import Size, sides
 from p2p.engine import parameter_of
-from p2p.networks import LocalEnhancer, MultiScale
+from p2p.networks.network import newest_part
+from p2p.spec import network_class
 from p2p.strict import checked
 
 Shape = tuple[int, ...]
@@ -23,7 +24,7 @@ class Stage(NamedTuple):
     config: conf.Config
     """As if this stage were all there is."""
     alone: bool
-    """Of G only the newest enhancer learns, and the encoder."""
+    """Of G only the newest part learns, beside networks that have no parts."""
 
 
 def stages(config: conf.Config) -> Iterator[Stage]:
@@ -42,7 +43,7 @@ def stages(config: conf.Config) -> Iterator[Stage]:
             raise ValueError(f"{where}.epochs: this stage has no length; give more than 0")
         if schedule.alone > schedule.epochs + schedule.decay:
             raise ValueError(f"{where}.alone: {schedule.alone} epochs are more than this stage has; give less")
-        if schedule.alone and own.G.name != "local":
+        if schedule.alone and not hasattr(network_class("G", own.G.name), "parts"):
             raise ValueError(f"{where}.alone: is for a local G, whose enhancers can learn alone; leave it out")
         if schedule.alone:
             yield Stage(own, alone=True)
@@ -51,20 +52,21 @@ def stages(config: conf.Config) -> Iterator[Stage]:
 
 
 def coarsened(config: conf.Config, by: int) -> conf.Config:
-    """The experiment with `by` enhancers less in G and scales less in D, at sizes halved as often."""
-    if config.G.name != "local":
+    """The experiment with the networks that are trained `by` stages before these, at sizes halved as often; a D that
+    knows no coarser one stays."""
+    if not hasattr(network_class("G", config.G.name), "coarser"):
         raise ValueError("coarse: is for a local G, whose inner nets are trained first; leave it out, or G.name=local")
-    G = complete(LocalEnhancer, config.G.settings, "G")
-    if G["enhancers"] < by:
-        raise ValueError(f"coarse: has {by} stages, and G.enhancers is {G['enhancers']}; one for each is the most")
-    D = config.D
-    if D.name == "multiscale":
-        scales = complete(MultiScale, D.settings, "D")["scales"]
-        if scales <= by:
-            raise ValueError(f"D.scales: {scales}, and the first of {by} coarse stages has {by} less; give more")
-        D = replace(D, settings={**D.settings, "scales": scales - by})
+    G, D = (_coarser(section, getattr(config, section), by) for section in "GD")
     data = replace(config.data, load=halved(config.data.load, by, "load"), crop=halved(config.data.crop, by, "crop"))
-    return replace(config, G=inner(G, by), D=D, data=data)
+    return replace(config, G=G, D=D, data=data)
+
+
+def _coarser(section: str, part: conf.Part, by: int) -> conf.Part:
+    network = network_class(section, part.name)
+    if not hasattr(network, "coarser"):
+        return part
+    name, settings = network.coarser(complete(network, part.settings, section), by)
+    return conf.Part(name=name, settings=settings)
 
 
 def complete(network: type[nn.Module], given: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -76,16 +78,6 @@ def complete(network: type[nn.Module], given: Mapping[str, Any], where: str) -> 
     parameters = signature(network).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     return defaults | checked(network, dict(given), where)
-
-
-def inner(settings: Mapping[str, Any], by: int) -> conf.Part:
-    """The local G without its `by` outermost enhancers."""
-    left = settings["enhancers"] - by
-    inside = {**settings, "width": settings["width"] * 2**by, "enhancers": left}
-    if left:
-        return conf.Part(name="local", settings=inside)
-    own = {name: value for name, value in inside.items() if name not in ("enhancers", "local_blocks")}
-    return conf.Part(name="global", settings=own)
 
 
 def halved(size: Size, by: int, name: str) -> Size:
@@ -107,29 +99,12 @@ def taken_over(net: nn.Module, old: Mapping[str, Shape]) -> list[str]:
     own = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     if own == dict(old):
         return list(own)
-    newest = newest_of(net)
+    newest = newest_part(net)
     for name in sorted(own.keys() | old.keys()):
         if own.get(name) != old.get(name) and not name.startswith(newest):
             there, here = (str(shapes.get(name, "missing")) for shapes in (old, own))
             raise ValueError(f"{name} is {there} there and {here} here")
     return [name for name in own if not name.startswith(newest)]
-
-
-def newest_of(net: nn.Module) -> tuple[str, ...]:
-    """Beginnings of the names of what a net with one enhancer or scale less does not have; empty where none has."""
-    found = parts(net)
-    return next((part for part in reversed(found) if part != ("E.",)), ()) if len(found) > 1 else ()
-
-
-def parts(net: nn.Module) -> Sequence[tuple[str, ...]]:
-    """Beginnings of the names of the weights of `net` that are trained together; none where all of them are."""
-    found: Sequence[tuple[str, ...]] = net.parts() if hasattr(net, "parts") else ()  # type: ignore[operator]
-    return found
-
-
-def learning(net: nn.Module) -> tuple[str, ...]:
-    """Beginnings of the names of what learns while the newest enhancer learns alone."""
-    return *newest_of(net), "E."
 
 
 def grown(net: nn.Module, own: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> dict[str, Tensor]:

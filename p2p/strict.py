@@ -68,7 +68,7 @@ def checked(constructor: Callable[..., Any], given: dict[str, Any], where: str) 
     Raises:
         ValueError: one line that names the setting as `where.name`.
     """
-    hints = get_type_hints(vars(constructor)["__init__"] if isinstance(constructor, type) else constructor)
+    hints = get_type_hints(constructor.__init__ if isinstance(constructor, type) else constructor)  # type: ignore[misc]
     parameters = [p for p in inspect.signature(constructor).parameters.values() if p.kind is p.KEYWORD_ONLY]
     types: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in parameters}
     model = create_model("Settings", __config__=STRICT, **types)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from p2p.data.reader import in_threads
-from p2p.data.views import painted
+from p2p.data.views import View
 from p2p.made import Bad, How, Picture, Size, Translated, chunks, made
 from p2p.names import Names
 from p2p.pictures import Entry
@@ -43,7 +43,7 @@ def translate(how: How, entries: Iterable[Entry], folder: Path) -> Iterator[Done
     """
     window = WINDOW * how.batch
     read = in_threads(_attempt, THREADS, ahead=window)
-    write = in_threads(partial(_store, folder, how.generator.spec.view.classes > 0), THREADS, ahead=window)
+    write = in_threads(partial(_store, folder, how.generator.spec.view), THREADS, ahead=window)
     named = _named(read(chunks(entries, window)))
     return chain.from_iterable(write(made(how, some) for some in named))
 
@@ -61,11 +61,11 @@ def _named(windows: Iterable[list[Picture | Bad]]) -> Iterator[list[Picture | Ba
         yield [p if isinstance(p, Bad) else p._replace(name=names.take(p.name)) for p in window]
 
 
-def _store(folder: Path, labels: bool, one: Translated | Bad) -> Done | Bad:
+def _store(folder: Path, view: View, one: Translated | Bad) -> Done | Bad:
     if isinstance(one, Bad):
         return one
     picture, x = one.picture, one.picture.members["x"]
-    shown = painted(x[None])[0] if labels else x
+    shown = view.shown(x[None])[0]
     for kind, values in zip(KINDS, (shown, one.fake, picture.members.get("y")), strict=True):
         if values is not None:
             write_png(folder / kind / f"{picture.name}.png", values)

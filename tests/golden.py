@@ -55,6 +55,9 @@ def runs(folder: Path) -> dict[str, Run]:
         "schedule": {"name": "hd", "epochs": 1, "decay": 1},
     }
     wgan = {"task": {"gan": "wgan", "first": "G"}, "D": {"name": "patch", "field": 16, "width": 4, "norm": "none"}}
+    # In channels_last a CPU rounds a convolution otherwise where weights and pictures lie differently in memory, and
+    # DeepSpeed keeps weights contiguous, so how G's input was put together would show.
+    zero = {"precision": "fp32", "channels_last": False, "name": "deepspeed", "zero_stage": 1}
     return {
         "pix2pix": Run(pairs | averaged | {"data": pairs["data"] | {"micro": 2}}, inputs="pairs/val"),
         "bf16": Run(pairs | {"engine": {"precision": "bf16"}}, inputs="pictures"),
@@ -64,7 +67,7 @@ def runs(folder: Path) -> dict[str, Run]:
         "stages": Run(maps, inputs="maps/val"),
         "ranks": Run(pairs | averaged, ranks=2),
         "ranks_hd": Run(maps | whole | {"data": maps["data"] | {"micro": 1}}, ranks=2),
-        "zero": Run(maps | {"engine": {"precision": "fp32", "name": "deepspeed", "zero_stage": 1}}, ranks=2),
+        "zero": Run(maps | {"engine": zero}, ranks=2),
     }
 
 

@@ -11,22 +11,24 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from launch import muster
-from p2p import checkpoint, checks, schedule
+from p2p import checkpoint, schedule
 from p2p import config as conf
-from p2p.build import plan
+from p2p.build import build_experiment, build_networks
 from p2p.data.augment import sides
 from p2p.data.views import View
+from p2p.engine import engines_of
 from p2p.generator import Generator
 from p2p.log import Journal
 from p2p.networks import Encoder, LocalEnhancer, MultiScale, ResNet, UNet
-from p2p.networks.encoder import Told
+from p2p.networks.network import newest_part
 from p2p.networks.vgg import VGG
 from p2p.run import Run
 from p2p.spec import Net, Spec
-from p2p.stages import grown, newest_of, stages, taken_over
-from p2p.tasks import TASKS
+from p2p.stages import grown, stages, taken_over
+from p2p.tasks import TASKS, Pix2Pix
 from tests.conftest import hd_tree, small_tree
 from tests.test_train import ROOT, command, refused, scalars, train
 
@@ -97,7 +99,7 @@ def test_the_average_goes_on_where_the_networks_stay_the_same(whole, tmp_path):
 
 def test_the_rate_goes_through_the_change_as_each_schedule_says(whole):
     _, config = whole
-    made = plan(conf.load(config), 1, CPU)
+    made = build_experiment(conf.load(config), 1, CPU)
     assert [(s.begin, s.total, s.alone) for s in (made.before.before, made.before, made)] == [
         (0, 12, False), (12, 24, True), (24, 48, False),
     ]  # fmt: skip
@@ -111,13 +113,14 @@ def test_the_rate_goes_through_the_change_as_each_schedule_says(whole):
 
 def test_the_pictures_of_a_stage_have_its_size(whole):
     _, config = whole
-    made = plan(conf.load(config), 1, CPU)
+    made = build_experiment(conf.load(config), 1, CPU)
     for images, side, name, scales in ((0, 16, "global", 1), (12, 32, "local", 2), (24, 32, "local", 2)):
         stage = made.at(images)
         batch = next(iter(stage.stream(0, 1, print).batches(images, images + 4)))
         assert batch["x"].shape == (4, 1, side, side)
         assert batch["instances"].shape == (4, 1, side, side)
-        assert (stage.generator.name, stage.generator.size) == (name, (side, side))
+        spec = stage.generators["G"]
+        assert (spec.name, spec.size) == (name, (side, side))
         assert len(stage.shapes["D"].scales) == scales
 
 
@@ -170,10 +173,11 @@ def test_separate_runs_give_what_one_command_gives(whole, label_folder, tmp_path
 
     second = tree | {"coarse": [], "init_from": str(tmp_path / "global")}
     (tmp_path / "second.yaml").write_text(json.dumps(second))
-    begun = Run(plan(conf.load(tmp_path / "second.yaml"), 1, CPU).at(0), tmp_path / "local", CPU, quiet(tmp_path))
+    experiment = build_experiment(conf.load(tmp_path / "second.yaml"), 1, CPU)
+    begun = Run(experiment.at(0), tmp_path / "local", CPU, quiet(tmp_path))
     assert begun.images == 0
     inside = {n: t for n, t in state(run, 16).items() if "G.trunk." in n}
-    assert all(torch.equal(begun.nets["G"].state()[name].cpu(), t) for name, t in inside.items())
+    assert all(torch.equal(begun.engines["G"].state()[name].cpu(), t) for name, t in inside.items())
     assert train(tmp_path / "second.yaml", tmp_path / "local") == 0
     assert checkpoint.newest(tmp_path / "local").name == f"{36:012d}"
     # The same command again goes on with its own run, not with the other's.
@@ -193,7 +197,7 @@ def test_each_enhancer_is_trained_in_turn(label_folder, tmp_path):
     tree["D"] |= {"scales": 3}
     tree["coarse"] = [{"epochs": 0.25}, {"epochs": 0.25}]
     (tmp_path / "c.yaml").write_text(json.dumps(tree))
-    made = plan(conf.load(tmp_path / "c.yaml"), 1, CPU)
+    made = build_experiment(conf.load(tmp_path / "c.yaml"), 1, CPU)
     assert train(tmp_path / "c.yaml", tmp_path / "run", "every.keep=9", "every.save=0") == 0
     assert [int(p.name) for p in checkpoint.saved(tmp_path / "run")] == [6 + 2, 16, 28, 52]  # whole steps of 4
     assert made.total == 52
@@ -205,7 +209,7 @@ def test_each_enhancer_is_trained_in_turn(label_folder, tmp_path):
 
 def test_a_growing_net_keeps_what_fits_and_begins_the_rest_anew():
     old, new = ResNet(3, 3, width=8, downs=1, blocks=1), LocalEnhancer(3, 3, width=4, downs=1, blocks=1)
-    assert newest_of(new) == ("enhancers.0.", "head.")
+    assert newest_part(new) == ("enhancers.0.", "head.")
     before = {f"net/{n}": t for n, t in old.state_dict().items()} | {"adam/trunk.0.conv.weight/step": torch.tensor(3.0)}
     before |= {"adam/head.conv.weight/step": torch.tensor(3.0)}
     after = grown(new, {f"net/{n}": t for n, t in new.state_dict().items()}, before)
@@ -314,8 +318,8 @@ def test_a_recipes_networks_are_the_papers_and_take_its_pictures(name):
     features = config.task.settings.get("features", 0)
     task = TASKS["pix2pixhd"](**config.task.settings)
     for stage in stages(config):
-        seen = view.channels(3 if name == "pictures_512p" else 1)
-        channels = task.channels(seen, 3)
+        seen, _ = view.channels(3 if name == "pictures_512p" else 1, 3)
+        channels = {name: role[1:] for name, role in task.networks(seen, 3).items()}
         with torch.device("meta"):
             G = Spec(stage.config.G.name, stage.config.G.settings, channels["G"], 1, view=view).build()
             D = Net(stage.config.D.name, stage.config.D.settings, channels["D"]).build("D")
@@ -332,10 +336,10 @@ def test_a_recipes_networks_are_the_papers_and_take_its_pictures(name):
 def test_a_stages_engines_end_with_it(whole, tmp_path):
     """No hook keeps the networks and moments of an earlier stage in memory."""
     _, config = whole
-    made = plan(conf.load(config), 1, CPU)
-    engines = made.at(0).engines(CPU)
-    left = [weakref.ref(engine) for engine in engines.values()]
-    del engines
+    made = build_experiment(conf.load(config), 1, CPU)
+    nets = build_networks(made.at(0), CPU)
+    left = [weakref.ref(engine) for engine in engines_of(nets).values()]
+    del nets
     gc.collect()
     assert [ref() for ref in left] == [None, None]
 
@@ -399,8 +403,7 @@ def test_mistakes_in_stages_are_named(label_folder, tmp_path, capsys, override, 
     ],
 )
 def test_settings_that_the_unet_cannot_take(shard_folder, tmp_path, capsys, monkeypatch, overrides, says):
-    monkeypatch.setattr(checks, "load_vgg", lambda *given: None)
-    monkeypatch.setattr(checks, "weights_file", lambda *given: None)
+    monkeypatch.setattr(Pix2Pix, "frozen", lambda self: {})
     assert says in refused(tree_file(tmp_path, small_tree(shard_folder)), tmp_path, capsys, *overrides)
 
 
@@ -424,7 +427,7 @@ def test_labels_beyond_the_classes_are_holes(label_folder, tmp_path, capsys):
 
 
 def test_features_with_the_unet_have_the_trainings_size():
-    G = Told(UNet(5, 3, size=64, width=2), Encoder(3, 2, width=2, downs=2))
+    G = nn.ModuleDict({"G": UNet(5, 3, size=64, width=2), "E": Encoder(3, 2, width=2, downs=2)})
     spec = Spec("unet", {"size": 64, "width": 2}, (5, 3), 64, encoder=Net("instance", {"width": 2, "downs": 2}, (3, 2)))
     assert Generator(G, spec, conf.Inference()).padded(64) == 64
 
@@ -432,7 +435,7 @@ def test_features_with_the_unet_have_the_trainings_size():
 def test_a_rank_waits_for_the_checkpoint_of_the_stage_before(whole, tmp_path, monkeypatch):
     """A shared disk may show it late; where it is not shared, that is said."""
     run, config = whole
-    made = plan(conf.load(config), 1, CPU)
+    made = build_experiment(conf.load(config), 1, CPU)
     shutil.copytree(checkpoint.folder(run, 8), checkpoint.folder(tmp_path, 8))
     aside = shutil.copytree(checkpoint.folder(run, 12), tmp_path / "aside")
     late = threading.Timer(1, lambda: aside.rename(checkpoint.folder(tmp_path, 12)))

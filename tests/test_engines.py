@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as td
+from torch import nn
 
 import p2p
 from p2p import checkpoint, dist
@@ -21,9 +22,8 @@ from p2p.data.views import View
 from p2p.engine import Engine
 from p2p.loop import train
 from p2p.networks import Encoder, LocalEnhancer, MultiScale, PatchGAN, UNet
-from p2p.networks.encoder import Told
+from p2p.networks.network import part_alone, parts
 from p2p.networks.norm import init_normal
-from p2p.stages import learning, parts
 from p2p.tasks import TASKS
 from p2p.zero import ZeRO
 from tests.ranks import free_port, run_ranks
@@ -46,7 +46,7 @@ def pix2pixhd(norm, group):
     kind = {"norm": norm, "group": group, "bias": False}
     G = LocalEnhancer(7, 3, width=4, enhancers=1, local_blocks=1, downs=1, blocks=1, **kind)
     D = MultiScale(8, scales=2, field=16, width=4, **kind)
-    nets = {"G": Told(G, Encoder(3, 2, width=4, downs=1, **kind)), "D": D}
+    nets = {"G": nn.ModuleDict({"G": G, "E": Encoder(3, 2, width=4, downs=1, **kind)}), "D": D}
     return TASKS["pix2pixhd"](perceptual=0, features=2), View(4, boundaries=True), nets
 
 
@@ -87,7 +87,7 @@ def play(
         init_normal(net, shapes)
         if alone and name == "G":
             for key, weight in net.named_parameters():
-                weight.requires_grad_(key.startswith(learning(net)))
+                weight.requires_grad_(key.startswith(part_alone(net)))
         nets[name] = make(
             net, lr=2e-3, recompute=bool(micro) and name == "G", channels_last=channels_last, precision=precision,
             parts=parts(net),
@@ -107,8 +107,10 @@ def play(
         share = {name: pixels[mine] for name, pixels in whole.items()}
         batches.append({**share, "z": noise_keys(0, [step * batch + i for i in mine])})
     sent = count_bytes()
+    called = nets["G"].networks() if "E" in nets["G"].net._modules else {"G": nets["G"]}
     train(
-        task, nets, batches[first:], view=view, total=batch * (first + steps), images=batch * first, batch=batch,
+        task, {**called, "D": nets["D"]}, batches[first:], view=view, total=batch * (first + steps),
+        images=batch * first, batch=batch,
         micro=micro, rate=lambda images: 1 - images / 1000,
     )  # fmt: skip
     sent = sum(sent) / steps / sum(p.numel() for e in nets.values() for p in e.net.parameters() if p.requires_grad)

@@ -248,7 +248,7 @@ def test_an_edit_changes_the_picture_there_and_nowhere_else(tmp_path: Path, norm
     batch = members(sample(0, side, side))
     batch["instances"][:] = 0
     batch["instances"][:, :32, :32] = 5
-    x = G.spec.view({name: member[None] for name, member in batch.items()})["x"]
+    x = G.spec.view.encode({name: member[None] for name, member in batch.items()})["x"]
     before = torch.zeros(1, F, side, side)
     after = edit(before, batch["instances"][None], 5, torch.ones(F))
     old, new, alone = G(x, before), G.changed(x, before, after), G(x, after)
@@ -414,7 +414,7 @@ def generator_with_clusters(tmp_path: Path) -> Generator:
 
 def made(G: Generator, seed: int, maps: Tensor) -> Tensor:
     batch = batch_of(seed)
-    return to_uint8(G(G.spec.view(batch)["x"], maps))[0]
+    return to_uint8(G(G.spec.view.encode(batch)["x"], maps))[0]
 
 
 def maps_of(G: Generator, seed: int, key: str, how: str | int) -> Tensor:
@@ -462,7 +462,7 @@ def test_an_instance_is_edited_where_it_is_and_nowhere_else(
     assert translate_labels(tmp_path, tmp_path / "x", *options, out="plain") == 0
     value = centres_of(0, 1, 2, 3, 4)[instance // 1000][4 % 3]
     maps = edit(maps_of(G, 0, "a", "real"), batch_of(0)["instances"], instance, value)
-    x, before = G.spec.view(batch_of(0))["x"], maps_of(G, 0, "a", "real")
+    x, before = G.spec.view.encode(batch_of(0))["x"], maps_of(G, 0, "a", "real")
     assert near(opened(tmp_path / "out/output/a.png"), to_uint8(G.changed(x, before, maps))[0])
     assert not near(opened(tmp_path / "out/output/a.png"), opened(tmp_path / "plain/output/a.png"))
     assert torch.equal(opened(tmp_path / "out/output/b.png"), opened(tmp_path / "plain/output/b.png"))

@@ -46,7 +46,7 @@ def make_generator(folder: Path, kind: str = "boundaries", *, norm: str = "insta
     made = Spec(
         "global",
         {"width": 4, "downs": 2, "blocks": 1, "norm": norm},
-        (view.channels(3) + 2 * encoded, 3),
+        (view.channels(3, 3)[0] + 2 * encoded, 3),
         **{"crop": (16, 24), "view": view, "encoder": encoder, **spec},
     )
     G = Generator(made.build(), made, Inference())
@@ -201,7 +201,7 @@ def test_tiles_see_the_boundaries_of_the_whole_picture(tmp_path: Path, capsys: p
     assert translate(tmp_path, tmp_path / "x", *options, "--tile", "24x32") == 0
     assert translate(tmp_path, tmp_path / "x", *options, out="whole") == 0
     batch = {name: member[None] for name, member in members(one).items()}
-    x, features = G.spec.view(batch)["x"], G.encode(to_float(batch["y"]), batch["instances"])
+    x, features = G.spec.view.encode(batch)["x"], G.encode(to_float(batch["y"]), batch["instances"])
     expected = tiled(lambda r, c: G(x[..., r, c], features[..., r, c]), (50, 70), tile=(24, 32), overlap=6, multiple=4)
     assert near(opened(tmp_path / "out/output/a.png"), to_uint8(expected)[0])
     assert not near(opened(tmp_path / "out/output/a.png"), opened(tmp_path / "whole/output/a.png"))  # tiles have edges
@@ -272,7 +272,7 @@ def test_what_was_trained_on_is_told(tmp_path: Path, root: Path, capsys: pytest.
 def test_a_shard_set_for_others_is_refused(
     tmp_path: Path, packed: dict[str, Any], view: View, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = Spec("global", {"width": 2, "downs": 1, "blocks": 1}, (view.channels(3), 3), 16, view=view)
+    spec = Spec("global", {"width": 2, "downs": 1, "blocks": 1}, (view.channels(3, 3)[0], 3), 16, view=view)
     (tmp_path / "G").mkdir()
     Generator(spec.build(), spec, Inference()).save(tmp_path / "G/generator.safetensors")
     classes, one = packed.get("classes", CLASSES), sample(0, pictures="classes" in packed)

@@ -99,9 +99,9 @@ def test_variants_of_the_paper(settings, players, losses, channels):
     assert set().union(*(named for _, named in turns)) == losses
     if channels:
         assert {args[0].shape[1] for args in D.given + D.given_frozen} == {channels}
-        assert Pix2Pix(**settings).channels(3, 3)["D"] == (channels, 1)
+        assert Pix2Pix(**settings).networks(3, 3)["D"] == ("D", channels, 1)
     else:
-        assert set(Pix2Pix(**settings).channels(3, 3)) == {"G"}
+        assert set(Pix2Pix(**settings).networks(3, 3)) == {"G"}
 
 
 def test_the_unconditional_discriminator_sees_y_alone():
@@ -173,7 +173,7 @@ def hd_game(**settings):
     batch = {name: torch.rand(2, 3, 8, 8) for name in "xy"}
     batch |= {"z": torch.tensor([1, 2]), "instances": torch.zeros(2, 1, 8, 8, dtype=torch.int32)}
     task = Pix2PixHD(**settings)
-    turns = list(task.turns(batch, {"G": G, "D": D, "VGG": vgg}))
+    turns = list(task.turns(batch, {"G": G, "D": D, "VGG": vgg, "E": lambda y, instances: y + instances}))
     return [("G" if who is G else "D", losses) for who, losses, _ in turns], G, D, batch
 
 
@@ -203,9 +203,9 @@ def test_each_term_has_its_own_weight():
 
 def test_features_are_told_to_g_and_not_to_d():
     _, G, D, batch = hd_game(features=3)
-    assert torch.equal(G.given[0][2], batch["y"])
-    assert torch.equal(G.given[0][3], batch["instances"])
-    assert Pix2PixHD(features=3).channels(36, 3) == {"G": (39, 3), "D": (39, 1), "E": (3, 3)}
+    assert torch.equal(G.given[0][0], torch.cat([batch["x"], batch["y"] + batch["instances"]], 1))
+    assert Pix2PixHD(features=3).networks(36, 3) == {"G": ("G", 39, 3), "E": ("E", 3, 3), "D": ("D", 39, 1)}
+    assert Pix2PixHD(features=3).shared() == [("G", "E")]
     assert {args[0].shape[1] for args in D.given + D.given_frozen} == {6}
 
 

@@ -20,7 +20,7 @@ from launch.convert import main as convert
 from launch.train import main as train
 from p2p import checkpoint, original
 from p2p import config as conf
-from p2p.build import plan
+from p2p.build import build_experiment
 from p2p.data.views import View
 from p2p.engine import load_strict
 from p2p.log import Journal
@@ -415,7 +415,7 @@ def config(path, labels, said, out, **changed):
 
 def first_weights(path, folder):
     """What a run begins with."""
-    made = plan(conf.load(path), 1, torch.device("cpu"))
+    made = build_experiment(conf.load(path), 1, torch.device("cpu"))
     return Run(made, folder, torch.device("cpu"), Journal(folder, 0, print)).nets
 
 
@@ -442,9 +442,9 @@ def test_a_run_begins_with_converted_weights(trained, labels, tmp_path, capsys):
     path = config(tmp_path / "hd.yaml", labels, capsys.readouterr().out, out)
     assert train(["--config", str(path), "--run", str(tmp_path / "run"), "--dry-run"]) == 0
     found = first_weights(path, tmp_path / "run")
-    G, D = found["G"].net, found["D"].net
-    assert torch.equal(G.G.enhancers[0].up.conv.weight, nets["G"].model1_2[1].weight)
-    assert torch.equal(G.E.trunk[0].conv.weight, nets["E"].model[1].weight)
+    G, D, E = (found[name].net for name in "GDE")
+    assert torch.equal(G.enhancers[0].up.conv.weight, nets["G"].model1_2[1].weight)
+    assert torch.equal(E.trunk[0].conv.weight, nets["E"].model[1].weight)
     assert torch.equal(D.scales[0].convs[3].bias, nets["D"].scale0_layer3[0].bias)
     assert train(["--config", str(path), "--run", str(tmp_path / "run"), "--set", "schedule.epochs=0.5"]) == 0
     assert checkpoint.newest(tmp_path / "run")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from launch.train import main as train
 from p2p import config as conf
-from p2p.build import plan
+from p2p.build import build_experiment
 from p2p.data.format import ShardInfo, index_name, read_index
 from p2p.data.rows import rows_name
 from p2p.data.samples import Samples
@@ -24,7 +24,7 @@ from tests.servers import s3_server, web_server
 
 
 def made(tree, generations=()):
-    return plan(conf.from_tree(tree), 1, torch.device("cpu"), generations)
+    return build_experiment(conf.from_tree(tree), 1, torch.device("cpu"), generations)
 
 
 def batches(the_plan, start, stop):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from p2p import config as conf
-from p2p.build import plan
+from p2p.build import build_experiment
 from p2p.data.format import index_name
 from shards import order
 from tests.conftest import small_tree
@@ -23,7 +23,7 @@ def printed(capsys, *argv):
 
 def keys_read(tree, world, first, steps):
     """(step, rank, position, key) of what the streams of all ranks deliver."""
-    made = plan(conf.from_tree(tree), world, torch.device("cpu"))
+    made = build_experiment(conf.from_tree(tree), world, torch.device("cpu"))
     batch, found = made.config.data.batch, []
     for rank in range(world):
         stream = made.stream(rank, world, print)

@@ -9,19 +9,20 @@ from typing import NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from p2p.data.views import View
 from p2p.engine import Engine
+from p2p.forward import Forward
 from p2p.loop import train
 from p2p.networks import Encoder, LocalEnhancer, MultiScale, ResNet
-from p2p.networks.encoder import Told
+from p2p.networks.network import part_alone, parts
 from p2p.networks.vgg import VGG
-from p2p.stages import grown, learning, parts
+from p2p.stages import grown
 from p2p.tasks import Pix2PixHD
 from tests.test_step import LiteralAdam, parameters
 
 STEPS, BATCH, SIDE, CLASSES, FEATURES = 3, 2, 32, 5, 3
-VIEW = View(CLASSES, boundaries=True)
 DOWNS, BLOCKS, LOCAL_BLOCKS, SCALES, D_LAYERS = 2, 2, 1, 2, 2
 LAMBDA = 10.0
 VGG_CONVS = ((0,), (2, 5), (7, 10), (12, 14, 16, 19), (21, 23, 25, 28))
@@ -229,10 +230,12 @@ def make_batches(count):
     return found
 
 
-def seen(batch):
-    """As the view has it, in float64."""
-    found = VIEW(batch)
-    return found | {"x": found["x"].double()}
+class Double(View):
+    """Planes in float64."""
+
+    def encode(self, batch):
+        found = super().encode(batch)
+        return found | {"x": found["x"].double()}
 
 
 def play(nets, vgg, batches, images=0, **settings):
@@ -240,12 +243,11 @@ def play(nets, vgg, batches, images=0, **settings):
     history = []
     train(
         Pix2PixHD(**settings),
-        nets,
+        {**nets, "VGG": Forward(vgg)},
         batches,
         total=images + len(batches) * BATCH,
         images=images,
-        view=seen,
-        fixed={"VGG": vgg},
+        view=Double(CLASSES, boundaries=True),
         log=lambda _, figures: history.append(figures),
         log_every=1,
     )
@@ -271,14 +273,17 @@ def test_steps_of_a_global_net_agree_with_the_original_written_out(features):
     """With features, the encoder learns with G's optimiser; D never sees what it says."""
     torch.manual_seed(5)
     G = ResNet(CLASSES + 1 + features, 3, width=4, downs=DOWNS, blocks=BLOCKS)
-    p = players(Told(G, Encoder(3, features, width=4, downs=DOWNS)) if features else G)
+    E = Encoder(3, features, width=4, downs=DOWNS) if features else None
+    p = players(nn.ModuleDict({"G": G, "E": E}) if features else G)
     batches = make_batches(STEPS)
     adams = [LiteralAdam(p.weights)], LiteralAdam(p.d_weights)
     net = told_net if features else alone_net
     theirs = literal_training(net, p.weights, p.d_weights, p.vgg_weights, batches, *adams)
 
     before = [w.clone() for w in p.G.parameters()]
-    ours = play({"G": Engine(p.G, parts=parts(p.G)), "D": Engine(p.D)}, p.vgg, batches, features=features)
+    engine = Engine(p.G, parts=parts(p.G))
+    nets = engine.networks() if features else {"G": engine}
+    ours = play({**nets, "D": Engine(p.D)}, p.vgg, batches, features=features)
     agree(ours, theirs)
     same_weights(p.G, p.weights)
     same_weights(p.D, p.d_weights)
@@ -305,7 +310,7 @@ def test_steps_of_an_enhancer_alone_and_then_with_the_others_agree_with_the_orig
 
     theirs = literal_training(local_net, *given, first, [newest], of_D)
     for name, weight in p.G.named_parameters():
-        weight.requires_grad_(name.startswith(learning(p.G)))
+        weight.requires_grad_(name.startswith(part_alone(p.G)))
     nets = {"G": Engine(p.G, parts=parts(p.G)), "D": Engine(p.D, parts=parts(p.D))}
     agree(play(nets, p.vgg, first), theirs)
     same_weights(p.G, p.weights)

@@ -21,7 +21,7 @@ import p2p
 from launch.train import main, parser
 from p2p import checkpoint, status
 from p2p import config as conf
-from p2p.build import plan
+from p2p.build import build_experiment, build_networks
 from p2p.data.views import to_float
 from p2p.log import Journal
 from p2p.run import Run
@@ -114,7 +114,7 @@ def test_the_stored_generator_is_the_one_that_was_validated(either):
     """Read as a user would, it has the L1 that the last line of the log says."""
     run, config, _ = either
     generator = p2p.load(run)
-    made = plan(conf.load(config), 1, torch.device("cpu"))
+    made = build_experiment(conf.load(config), 1, torch.device("cpu"))
     errors = []
     for batch in made.validation(0, 1, 2, print).batches(0, 6):
         fake = generator.of(batch)
@@ -215,8 +215,8 @@ def test_micro_batches_by_the_command_give_the_same_run(either, tmp_path):
     run, config, _ = either
     assert train(config, tmp_path, "data.micro=2", "every.keep=9") == 0
     assert scalars(tmp_path)[-1]["val/L1"] == pytest.approx(scalars(run)[-1]["val/L1"], rel=1e-3)
-    made = plan(conf.load(config, ["data.micro=2"]), 1, torch.device("cpu"))
-    engines = made.engines(torch.device("cpu"))
+    made = build_experiment(conf.load(config, ["data.micro=2"]), 1, torch.device("cpu"))
+    engines = build_networks(made, torch.device("cpu"))
     assert engines["G"].recompute == (made.task.first == "D")
     assert not engines["D"].recompute
 
@@ -224,10 +224,10 @@ def test_micro_batches_by_the_command_give_the_same_run(either, tmp_path):
 def test_settings_reach_the_engines_and_the_stream(finished):
     _, config, _ = finished
     sets = ["engine.precision=bf16", "optimizer.lr=1e-3", "optimizer.beta1=0.9", "data.reverse=true", "seed=5"]
-    made = plan(conf.load(config, sets), 1, torch.device("cpu"))
-    G = made.engines(torch.device("cpu"))["G"]
+    made = build_experiment(conf.load(config, sets), 1, torch.device("cpu"))
+    G = build_networks(made, torch.device("cpu"))["G"]
     assert (G.precision, G.lr, G.optimizer.param_groups[0]["betas"]) == ("bf16", 1e-3, (0.9, 0.999))
-    assert (made.networks["G"].reverse, made.networks["G"].resized, made.train.reverse) == (True, True, True)
+    assert (made.generators["G"].reverse, made.generators["G"].resized, made.train.reverse) == (True, True, True)
     stream = made.stream(0, 1, print)
     assert (stream.augment.seed, stream.order.seed, stream.seed) == (5, 5, 5)
 
@@ -288,16 +288,16 @@ def test_the_average_is_kept_over_a_resume(config_file, tmp_path):
 
 def test_the_average_has_the_stated_half_life(config_file, tmp_path):
     """After as many images as the half-life, half of a weight's first value is left."""
-    made = plan(conf.load(config_file, ["ema.half_life=40"]), 1, torch.device("cpu"))
+    made = build_experiment(conf.load(config_file, ["ema.half_life=40"]), 1, torch.device("cpu"))
     run = Run(made, tmp_path, torch.device("cpu"), Journal(tmp_path, 0, print))
     weight = run.nets["G"].net.down[0].conv.weight
-    run._average()  # the first is a copy
+    run.averages.update()  # the first is a copy
     first = weight.detach().clone()
     with torch.no_grad():
         weight.zero_()
     for _ in range(10):  # 10 steps of 4 images
-        run._average()
-    assert torch.allclose(run.ema.module.down[0].conv.weight, first / 2)
+        run.averages.update()
+    assert torch.allclose(run.averages.models["G"].module.down[0].conv.weight, first / 2)
 
 
 def test_running_statistics_are_measured_for_the_stored_weights(config_file, tmp_path):
@@ -307,7 +307,7 @@ def test_running_statistics_are_measured_for_the_stored_weights(config_file, tmp
     norm = generator.net.down[1].norm
     assert (norm.running_var != 1).all()
     # The mean over the first 256 training images of the first normed map, measured another way.
-    made = plan(conf.load(config_file), 1, torch.device("cpu"))
+    made = build_experiment(conf.load(config_file), 1, torch.device("cpu"))
     maps = []
     generator.net.down[1].conv.register_forward_hook(lambda module, args, out: maps.append(out))
     with torch.no_grad():
@@ -434,9 +434,9 @@ def test_groups_of_both_networks_stay_whole(config_file):
     """On 3 ranks a batch of 12 in groups of 4 is 4 + 4 + 4, of 8 not possible; on 2 ranks it is 4 + 8."""
     settings = ["data.batch=12", "G.group=2", "D.group=4"]
     for world, shares in ((1, [12]), (2, [4, 8]), (3, [4, 4, 4])):
-        assert plan(conf.load(config_file, settings), world, torch.device("cpu")).shares == shares
+        assert build_experiment(conf.load(config_file, settings), world, torch.device("cpu")).shares == shares
     with pytest.raises(ValueError, match=r"G.group 2 and D.group 3: only multiples of 6 images .* use 2 x 6"):
-        plan(conf.load(config_file, ["data.batch=6", "G.group=2", "D.group=3"]), 2, torch.device("cpu"))
+        build_experiment(conf.load(config_file, ["data.batch=6", "G.group=2", "D.group=3"]), 2, torch.device("cpu"))
 
 
 def test_a_crop_larger_than_the_pictures(config_file, tmp_path, capsys):

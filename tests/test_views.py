@@ -53,16 +53,16 @@ def test_a_view_puts_boundaries_after_the_classes_and_leaves_the_rest():
         "keys": ["a", "b"],
     }
     view = View(4, boundaries=True)
-    seen = view(batch)
-    assert seen["x"].shape == (2, view.channels(1), 8, 8)
+    seen = view.encode(batch)
+    assert seen["x"].shape == (2, view.channels(1, 3)[0], 8, 8)
     assert torch.equal(seen["x"][:, :4], one_hot(batch["x"], 4))
     assert torch.equal(seen["x"][:, 4:], boundaries(batch["instances"]).float())
     assert torch.equal(seen["y"], batch["y"].float() / 127.5 - 1)
     assert torch.equal(seen["instances"], batch["instances"])
     assert seen["keys"] == ["a", "b"]
-    rgb = View(0, boundaries=True)({**batch, "x": batch["y"]})["x"]
+    rgb = View(0, boundaries=True).encode({**batch, "x": batch["y"]})["x"]
     assert torch.equal(rgb[:, :3], seen["y"])
-    assert rgb.shape[1] == View(0, boundaries=True).channels(3) == 4
+    assert rgb.shape[1] == View(0, boundaries=True).channels(3, 3)[0] == 4
 
 
 def test_every_class_has_a_colour_of_its_own():

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Protocol
 
 import numpy as np
 
@@ -14,6 +15,28 @@ EPOCH, BLOCKS, LANE, TAIL, SOURCE = range(5)
 
 Places = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Epoch, shard and sample in the shard, each int64 `[n]`."""
+
+
+class SampleOrder(Protocol):
+    """Which sample stands at which position: a pure function, epoch after epoch."""
+
+    @property
+    def size(self) -> int:
+        """Samples in an epoch."""
+        ...
+
+    @property
+    def run(self) -> int:
+        """Consecutive samples of a shard that are read at once; 0: all of them."""
+        ...
+
+    def at(self, positions: np.ndarray) -> Places:
+        """`positions` int64 `[n]` >= 0 -> epoch, shard and sample in the shard of each."""
+        ...
+
+    def when(self, shard: np.ndarray, sample: np.ndarray, position: int) -> np.ndarray:
+        """The first position, from `position` on, at which each sample comes: int64 `[n]`."""
+        ...
 
 
 @dataclass(frozen=True)

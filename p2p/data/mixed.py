@@ -10,9 +10,10 @@ import torch
 
 from p2p.data.decode import CPU
 from p2p.data.direct import Extent
-from p2p.data.epochs import Epochs, Sequential
+from p2p.data.epochs import SampleOrder, Sequential
 from p2p.data.format import Index
 from p2p.data.mix import Mix
+from p2p.data.orders import ordered
 from p2p.data.shardset import Members, ShardSet
 from p2p.data.tars import crc
 
@@ -87,17 +88,12 @@ class Mixed:
         """Of the index of each set."""
         return [generation for one in self.sets for generation in one.generations]
 
-    @property
-    def report(self) -> Callable[[str], None]:
-        """As `ShardSet.report`."""
-        return self.sets[0].report
-
-    @report.setter
-    def report(self, tell: Callable[[str], None]) -> None:
+    def report_to(self, tell: Callable[[str], None]) -> None:
+        """As `Samples.report_to`."""
         for one in self.sets:
-            one.report = tell
+            one.report_to(tell)
 
-    def follow(self, order: Epochs | Mix, position: int = 0) -> None:
+    def follow(self, order: SampleOrder, position: int = 0) -> None:
         """As `ShardSet.follow`; under a `Mix` each set follows its own sequence."""
         for number, one in enumerate(self.sets):
             if isinstance(order, Mix):
@@ -105,6 +101,23 @@ class Mixed:
                 one.follow(order.orders[number], int(position * share))
             else:
                 one.follow(Sequential(one.counts), 0)
+
+    @property
+    def members(self) -> frozenset[str]:
+        """As `ShardSet.members`; the same of all."""
+        return self.sets[0].members
+
+    side_by_side = False
+    """The sets may have other layouts, so samples are read one by one."""
+
+    def training_order(self, *, seed: int, lanes: int, block: int, window: int) -> SampleOrder:
+        """As `ShardSet.training_order`."""
+        counts = [one.counts for one in self.sets]
+        return ordered(counts, self.weights, seed=seed, lanes=lanes, block=block, window=window)
+
+    def read_together(self, places: Sequence[tuple[int, int]]) -> tuple[list[str], Members]:
+        """Raises ValueError: it is not `side_by_side`."""
+        raise ValueError("samples of several sets are read one by one")
 
     def read(self, shard: int, sample: int, device: torch.device = CPU) -> tuple[str, Members]:
         """As `ShardSet.read`."""
@@ -125,7 +138,3 @@ class Mixed:
         """The set that has a shard, and the number of its first."""
         number = bisect_right(self._ends, shard)
         return self.sets[number], self._ends[number] - len(self.sets[number].counts)
-
-
-Shards = ShardSet | Mixed
-"""One set, or several as one."""

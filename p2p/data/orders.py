@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from p2p.data import keyed
-from p2p.data.epochs import Epochs, WholeShards
+from p2p.data.epochs import Epochs, SampleOrder, WholeShards
 from p2p.data.mix import Mix
 from p2p.data.order import Order
 
@@ -19,7 +19,7 @@ def lanes_for(batch: int, block: int) -> int:
 
 def ordered(
     counts: Sequence[Sequence[int]], weights: Sequence[int], *, seed: int, lanes: int, block: int, window: int
-) -> Epochs | Mix:
+) -> SampleOrder:
     """The order of one set, or of several.
 
     Args:

@@ -17,12 +17,11 @@ from torch import Tensor
 from p2p.data import keyed
 from p2p.data.ahead import Ahead
 from p2p.data.augment import Augment, sides
+from p2p.data.dataset import DataSet
 from p2p.data.decode import CPU
 from p2p.data.direct import Extent
-from p2p.data.epochs import Epochs
-from p2p.data.mix import Mix
-from p2p.data.mixed import Shards
-from p2p.data.shardset import Members, ShardSet
+from p2p.data.epochs import SampleOrder
+from p2p.data.shardset import Members
 from p2p.data.steps import Place, steps
 
 NOISE, STAND_IN = 11, 12
@@ -88,8 +87,8 @@ class Stream:
         unit: consecutive samples of a step that go to the same rank.
     """
 
-    shards: Shards
-    order: Epochs | Mix
+    shards: DataSet
+    order: SampleOrder
     augment: Augment
     holes: Holes
     batch: int
@@ -105,7 +104,7 @@ class Stream:
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """This rank's share of the steps at `start`, `start + batch`, ... below `stop`; the last step may be short."""
-        self.shards.report = self.holes.report
+        self.shards.report_to(self.holes.report)
         self.shards.follow(self.order, start)
         fetching = Ahead(self.shards, self._wanted(start, stop), FETCHED, self.shards.fetchers)
         try:
@@ -153,7 +152,7 @@ class Stream:
 
     def _together(self, places: Sequence[Place]) -> tuple[list[str], Members] | None:
         """All at once, where nothing is resized or cut; None where that is not so, or one of them is bad."""
-        if not self._whole or not isinstance(self.shards, ShardSet):
+        if not self._whole:
             return None
         try:
             return self.shards.read_together([(place.shard, place.sample) for place in places])
@@ -165,7 +164,7 @@ class Stream:
         """Pictures are fed as they are."""
         index, size = self.shards.index, sides(self.augment.crop)
         same = index.smallest == index.largest == size and sides(self.augment.load) in (size, (0, 0))
-        return same and index.layout != "two" and self.device.type == "cpu"
+        return same and self.shards.side_by_side and self.device.type == "cpu"
 
     def _one_by_one(self, places: Sequence[Place]) -> tuple[list[str], Members]:
         keys, members = zip(*map(self.read, places), strict=True)

@@ -14,8 +14,7 @@ import numpy as np
 from p2p.data import format as form
 from p2p.data.cache import Cache
 from p2p.data.direct import Direct, Extent
-from p2p.data.epochs import Epochs, Sequential
-from p2p.data.mix import Mix
+from p2p.data.epochs import SampleOrder, Sequential
 from p2p.data.rows import check_shards, parse_rows, rows_name
 from p2p.data.stores import is_remote, open_store
 from p2p.data.tars import crc
@@ -141,7 +140,11 @@ class Samples:
         """That of the index; see `Mixed.generations`."""
         return [self.generation or 0]
 
-    def follow(self, order: Epochs | Mix, position: int = 0) -> None:
+    def report_to(self, tell: Callable[[str], None]) -> None:
+        """From here on `tell` is told instead of `report`."""
+        self.report = tell
+
+    def follow(self, order: SampleOrder, position: int = 0) -> None:
         """From here on samples are asked for in this order: it says what is read at once, and what is kept longest."""
         self.order, self.position = order, position
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from p2p.data.decode import CPU, jpegs, numbers, picture
+from p2p.data.epochs import SampleOrder
 from p2p.data.format import INDEX
+from p2p.data.orders import ordered
 from p2p.data.samples import Samples
 from p2p.data.tars import split_members
 
@@ -40,6 +42,20 @@ class ShardSet(Samples):
         """Of x and of y; of label maps 1."""
         a, b = self.index.channels
         return (b, a) if self.reverse else (a, b)
+
+    @property
+    def members(self) -> frozenset[str]:
+        """Names of what `read` gives."""
+        return frozenset(["x", "y", "instances"] if self.index.instances else ["x", "y"])
+
+    @property
+    def side_by_side(self) -> bool:
+        """Both pictures of a pair are one; see `read_together`."""
+        return self.index.layout != "two"
+
+    def training_order(self, *, seed: int, lanes: int, block: int, window: int) -> SampleOrder:
+        """The global order in training; see `p2p.data.orders.ordered`."""
+        return ordered([self.counts], [1], seed=seed, lanes=lanes, block=block, window=window)
 
     def read(self, shard: int, sample: int, device: torch.device = CPU) -> tuple[str, Members]:
         """Key and members of one sample, on `device`.

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from p2p.data.epochs import Epochs
-from p2p.data.mix import Mix
+from p2p.data.epochs import SampleOrder
 
 PLANNED = 1024
 """Positions that are looked up at once; numpy is slow on a few numbers at a time."""
@@ -30,7 +29,7 @@ def rank_slice(step_start: int, batch: int, rank: int, world: int, unit: int = 1
 
 
 def steps(
-    order: Epochs | Mix, start: int, stop: int, batch: int, rank: int = 0, world: int = 1, unit: int = 1
+    order: SampleOrder, start: int, stop: int, batch: int, rank: int = 0, world: int = 1, unit: int = 1
 ) -> Iterator[list[Place]]:
     """This rank's places of the steps at `start`, `start + batch`, ... below `stop`; the last step may be short."""
     many = batch * -(-PLANNED // batch)  # whole steps

@@ -64,6 +64,11 @@ class Store(Protocol):
         """
 
 
+STORES: dict[str, Callable[..., Store]] = {}
+"""Further stores by scheme, before fsspec is asked: a class, called with the URL and with what takes lines for the
+reader."""
+
+
 def is_remote(url: str | Path) -> bool:
     """Whether this is a URL, or a `pipe:`, and no path."""
     return str(url).startswith("pipe:") or "://" in str(url)
@@ -80,8 +85,8 @@ def open_store(url: str | Path, report: Callable[[str], None] = lambda line: Non
     from p2p.data import pipe, remote, web  # late: they fulfil the contract that stands here
 
     scheme = str(url).partition(":")[0]
-    kinds: dict[str, Callable[..., Store]] = {"pipe": pipe.Pipe, "http": web.Http, "https": web.Http}
-    return kinds.get(scheme, remote.Fsspec)(str(url), report)
+    known: dict[str, Callable[..., Store]] = {"pipe": pipe.Pipe, "http": web.Http, "https": web.Http, **STORES}
+    return known.get(scheme, remote.Fsspec)(str(url), report)
 
 
 class Local:

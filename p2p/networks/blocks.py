@@ -29,6 +29,11 @@ def set_recompute(net: nn.Module) -> int:
     return sum(set_recompute(child) for child in net.children())
 
 
+def has_segments(net: nn.Module) -> bool:
+    """Whether some activations of `net` can be forgotten."""
+    return any(isinstance(module, Segment) for module in net.modules())
+
+
 class Conv(Segment):
     """[Reflection padding -] convolution - norm [- ReLU]."""
 

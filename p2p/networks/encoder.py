@@ -67,33 +67,6 @@ class Encoder(nn.Module):
         return self.head(self.trunk(y))
 
 
-class Told(nn.Module):
-    """G that is told the features of y by E; one network for one optimiser."""
-
-    def __init__(self, G: nn.Module, E: Encoder) -> None:
-        super().__init__()
-        self.G, self.E = G, E
-
-    @property
-    def size(self) -> int:
-        """What the sides of x must be multiples of."""
-        return max(int(self.G.size), int(self.E.size))  # type: ignore[arg-type]
-
-    @property
-    def least(self) -> int:
-        """The least side."""
-        return max(int(getattr(net, "least", net.size)) for net in (self.G, self.E))  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor, z: Tensor | None, y: Tensor, instances: Tensor) -> Tensor:
-        """`x` `[N,C,H,W]`, `z` see `UNet`, `y` and `instances` see `Encoder` -> y again, `[N,C',H,W]`."""
-        return self.G(torch.cat([x, self.E(y, instances).to(x.dtype)], 1), z)
-
-    def parts(self) -> list[tuple[str, ...]]:
-        """As those of G; E, which is there from the start, learns with the newest, too."""
-        inner = self.G.parts() if hasattr(self.G, "parts") else []  # type: ignore[operator]
-        return [*(tuple(f"G.{name}" for name in part) for part in inner), ("E.",)]
-
-
 def pooled(maps: Tensor, instances: Tensor) -> Tensor:
     """`maps` `[N,C,H,W]` -> the same with, at each pixel, the mean over the pixels of its instance in its picture.
 

@@ -1,5 +1,8 @@
 """The coarse-to-fine generator: the global net, and local enhancers around it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -78,6 +81,23 @@ class LocalEnhancer(nn.Module):
         last = len(self.enhancers) - 1
         inner = [("trunk.",), *((f"enhancers.{k}.",) for k in range(last))]
         return [*inner, (f"enhancers.{last}.", "head.")]
+
+    @classmethod
+    def coarser(cls, settings: Mapping[str, Any], by: int) -> tuple[str, dict[str, Any]]:
+        """The net without its `by` outermost enhancers; without all of them it is a global net.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        left = settings["enhancers"] - by
+        if left < 0:
+            raise ValueError(
+                f"coarse: has {by} stages, and G.enhancers is {settings['enhancers']}; one for each is the most"
+            )
+        inside = {**settings, "width": settings["width"] * 2**by, "enhancers": left}
+        if left:
+            return "local", inside
+        return "global", {name: value for name, value in inside.items() if name not in ("enhancers", "local_blocks")}
 
 
 def halved(x: Tensor) -> Tensor:

@@ -1,5 +1,8 @@
 """pix2pixHD's discriminator: PatchGANs at several sizes of the same picture."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 
 from p2p.networks.blocks import positive
@@ -48,3 +51,15 @@ class MultiScale(nn.Module):
     def parts(self) -> list[tuple[str, ...]]:
         """As `LocalEnhancer.parts`."""
         return [(f"scales.{k}.",) for k in range(len(self.scales))]
+
+    @classmethod
+    def coarser(cls, settings: Mapping[str, Any], by: int) -> tuple[str, dict[str, Any]]:
+        """`by` scales less.
+
+        Raises:
+            ValueError: none would be left.
+        """
+        scales = settings["scales"]
+        if scales <= by:
+            raise ValueError(f"D.scales: {scales}, and the first of {by} coarse stages has {by} less; give more")
+        return "multiscale", {**settings, "scales": scales - by}

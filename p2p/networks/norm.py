@@ -1,5 +1,6 @@
 """Normalisation whose statistics belong to the model, not to the machine."""
 
+from math import lcm
 from typing import Literal
 
 import torch
@@ -99,6 +100,21 @@ def set_statistics(net: nn.Module, statistics: Statistics) -> None:
     for module in net.modules():
         if isinstance(module, GroupedBatchNorm | SyncNorm):
             module.statistics = statistics
+
+
+def shared_images(net: nn.Module) -> int:
+    """How many images, or a multiple of it, a step must have so that all norms of `net` have whole groups."""
+    return lcm(*(module.group for module in grouped_norms(net)))
+
+
+def grouped_norms(net: nn.Module) -> list[GroupedBatchNorm]:
+    """The norms of `net` whose statistics are those of a group of images."""
+    return [module for module in net.modules() if isinstance(module, GroupedBatchNorm)]
+
+
+def is_synced(net: nn.Module) -> bool:
+    """Whether a norm of `net` has the statistics of the whole batch of all ranks."""
+    return any(isinstance(module, SyncNorm) for module in net.modules())
 
 
 def init_normal(net: nn.Module, generator: torch.Generator | None = None) -> None:

@@ -1,21 +1,21 @@
 """pix2pix: image translation with a conditional GAN (Isola et al. 2017), and pix2pixHD's terms (Wang et al. 2018)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from p2p.losses import GANS, GANName, Judged, feature_matching, gradient_penalty, perceptual, summed
+from p2p.networks.vgg import LEAST, load_vgg, weights_file
+from p2p.tasks.task import KeptGenerator, NetworkRole, Task, TaskInputs, Turn
 
-Turn = tuple[Any, dict[str, Tensor], dict[str, Tensor]]
-"""Who plays, its losses (their sum is minimised), and figures that are only logged."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Pix2Pix:
+@dataclass(kw_only=True)
+class Pix2Pix(Task):
     """G* = arg min_G max_D L_cGAN(G, D) + lambda L_L1(G) (equation 4).
 
     The paper's variants: L1 `gan_weight: 0`; cGAN `l1: 0`; GAN `l1: 0, conditional: false`; L1+GAN
@@ -60,21 +60,67 @@ class Pix2Pix:
         if self.features < 0:
             raise ValueError(f"task.features: {self.features} is no number of channels; use 3, or 0 for none")
 
-    def channels(self, x: int, y: int) -> dict[str, tuple[int, int]]:
-        """Channels in and out of the networks that the task needs, for pictures of `x` and `y` channels."""
-        made = {"G": (x + self.features, y)}
+    def networks(self, x: int, y: int) -> dict[str, NetworkRole]:
+        """G, which sees x and the features of y; E, which makes these; D, where there is a GAN term."""
+        roles = {"G": NetworkRole("G", x + self.features, y)}
+        if self.features:
+            roles["E"] = NetworkRole("E", y, self.features)
         if self.gan_weight:
-            made["D"] = x * self.conditional + y, 1
-        return made | {"E": (y, self.features)} if self.features else made
+            roles["D"] = NetworkRole("D", x * self.conditional + y, 1)
+        return roles
+
+    def shared(self) -> Sequence[Sequence[str]]:
+        """E learns with G's optimiser (Wang et al. 2018, section 3.4)."""
+        return [("G", "E")] if self.features else []
+
+    def generators(self) -> dict[str, KeptGenerator]:
+        """G, with the encoder that it needs."""
+        return {"G": KeptGenerator("G", encoder="E" if self.features else "")}
+
+    def frozen(self) -> dict[str, nn.Module]:
+        """VGG, where the perceptual loss is asked for."""
+        if not self.perceptual:
+            return {}
+        return {"VGG": load_vgg(self.vgg, self.vgg_input, weights_file(self.vgg, self.vgg_weights))}
+
+    def check(self, inputs: TaskInputs) -> None:
+        """Features need instance maps and k-means, VGG pictures of some size, wgan's penalty a D that sees each image
+        alone."""
+        crop = inputs.crop[0] if inputs.crop[0] == inputs.crop[1] else inputs.crop
+        if self.features and "instances" not in inputs.members:
+            raise ValueError(
+                f"task.features: {inputs.folder} has no instance maps; pack it with them, or use features=0"
+            )
+        if self.features and not find_spec("sklearn"):
+            raise ValueError(
+                "task.features: are clustered by scikit-learn; pip install 'p2p[features]', or use features=0"
+            )
+        if self.perceptual and inputs.channels[1] not in (1, 3):
+            raise ValueError(f"task.perceptual: VGG sees 1 or 3 channels, y has {inputs.channels[1]}; use perceptual=0")
+        if self.perceptual and min(inputs.crop) < LEAST:
+            raise ValueError(f"data.crop: VGG needs {LEAST} pixels, and {crop} is less; use more, or task.perceptual=0")
+        if self.gan == "wgan" and inputs.groups.get("D", 1) != 1:
+            raise ValueError("D.norm: mixes images, which wgan's penalty forbids; use instance, none or D.group=1")
+
+    def waiting(self) -> frozenset[str]:
+        """G's graphs, and E's within them, wait for D where it is updated first."""
+        return frozenset(["G", "E"] if self.first == "D" else [])
+
+    @property
+    def members(self) -> frozenset[str]:
+        """x and y, and with features the instances."""
+        return frozenset(["x", "y", "instances"] if self.features else ["x", "y"])
 
     def turns(self, batch: Mapping[str, Any], nets: Mapping[str, Any]) -> Iterator[Turn]:
         """Play one batch, D and G in the order of `first`.
 
         `batch` has `x`, `y` float `[N,C,H,W]` in [-1, 1], `z` int64 `[N]` and, with features, `instances` integer
-        `[N,1,H,W]`; `nets` the engines `G` and `D`, and `VGG` where the perceptual loss is asked for.
+        `[N,1,H,W]`; `nets` the networks `G`, `D`, with features `E`, and `VGG` for the perceptual loss.
         """
-        told = (batch["y"], batch["instances"]) if self.features else ()
-        fake = nets["G"](batch["x"], batch["z"], *told)
+        x = batch["x"]
+        if self.features:
+            x = torch.cat([x, nets["E"](batch["y"], batch["instances"])], 1)
+        fake = nets["G"](x, batch["z"])
         if self.gan_weight and self.first == "D":
             yield self.judge(nets["D"], batch, fake.detach())
         yield nets["G"], *self.please(nets, batch, fake)
@@ -123,7 +169,7 @@ class Pix2Pix:
         return torch.stack([(one.sigmoid() if self.gan == "vanilla" else one).mean() for one in logits]).mean()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Pix2PixHD(Pix2Pix):
     """The same game with the terms, weights and order of Wang et al. 2018 (arXiv 1711.11585), equation 8: least
     squares at several scales, feature matching and VGG, no L1; G moves first. The authors have `vgg_input: raw`."""

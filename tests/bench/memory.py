@@ -13,7 +13,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,9 @@ from p2p.generator import Generator
 from p2p.loop import train
 from p2p.networks import MultiScale
 from p2p.networks.blocks import set_recompute
+from p2p.networks.network import part_alone, parts
 from p2p.networks.vgg import load_vgg
 from p2p.spec import Spec
-from p2p.stages import learning, parts
 from p2p.tasks.pix2pix import Pix2PixHD
 from p2p.tiles import tiled
 from tests.bench import machine, median
@@ -100,29 +100,28 @@ def batch_of(size: tuple[int, int], count: int, device: torch.device) -> dict[st
 
 
 def stepper(args: argparse.Namespace, case: Case) -> Callable[[tuple[int, int], int], None]:
-    """-> a training step at a size, on a number of images; as `p2p.plan` makes its engines."""
+    """-> a training step at a size, on a number of images; as `p2p.build` makes its engines."""
     G, D = spec(args).build(), MultiScale(39, scales=3 if args.size[0] >= 1024 else 2, width=args.width)
     if case.alone:
         for name, weight in G.named_parameters():
-            weight.requires_grad_(name.startswith(learning(G)))
+            weight.requires_grad_(name.startswith(part_alone(G)))
     if case.recompute:
         set_recompute(G)
     called: dict[str, Any] = {
         "device": args.device, "precision": case.precision, "channels_last": case.channels_last,
     }  # fmt: skip
-    nets = {
+    nets: dict[str, Forward] = {
         "G": Engine(G, parts=parts(G), recompute=case.again, **called),
         "D": Engine(D, parts=parts(D), **called),
     }
-    fixed: Mapping[str, Any] = {}
     if args.vgg:
         name = "vgg16" if "vgg16" in args.vgg.name else "vgg19"
-        fixed = {"VGG": Forward(load_vgg(name, "imagenet", args.vgg), **called)}
+        nets["VGG"] = Forward(load_vgg(name, "imagenet", args.vgg), **called)
     task = Pix2PixHD(perceptual=10.0 if args.vgg else 0.0)
 
     def step(size: tuple[int, int], count: int) -> None:
         batch = batch_of(size, count, args.device)
-        train(task, nets, [batch], total=count, batch=count, micro=case.micro, view=VIEW, fixed=fixed)
+        train(task, nets, [batch], total=count, batch=count, micro=case.micro, view=VIEW)
 
     return step
 
@@ -136,7 +135,7 @@ def translator(args: argparse.Namespace, case: Case) -> Callable[[tuple[int, int
 
         def make(rows: slice, columns: slice) -> Tensor:
             seen = {name: batch[name][..., rows, columns] for name in ("x", "instances")}
-            return G(VIEW(seen)["x"])
+            return G(VIEW.encode(seen)["x"])
 
         with torch.autocast(args.device.type, torch.bfloat16, enabled=case.precision == "bf16"):
             if case.tiles:

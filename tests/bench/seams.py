@@ -147,7 +147,7 @@ def report(G: Generator, batches: list[dict[str, Tensor]], tile: Size | None, ov
     """The table: means over the pictures."""
     rows: dict[tuple[str, int], list[list[float]]] = {}
     for batch in batches:
-        named = G.spec.view({name: value.to(G.device) for name, value in batch.items()})
+        named = G.spec.view.encode({name: value.to(G.device) for name, value in batch.items()})
         seen = named["x"], G.encode(named["y"], named["instances"]) if G.encoder else None
         size, multiple = (seen[0].shape[-2], seen[0].shape[-1]), int(G.net.size)
         used = tile or halves(size, multiple)

@@ -1,8 +1,8 @@
-"""An experiment on a number of ranks: what follows from its settings, and the objects that it consists of."""
+"""An experiment on a number of ranks: what follows from its settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from math import ceil, lcm
 from typing import Any
 
@@ -12,49 +12,47 @@ from torch import nn
 from p2p import config as conf
 from p2p import schedule
 from p2p.data.augment import Augment, sides
+from p2p.data.dataset import DataSet
 from p2p.data.decode import CPU
-from p2p.data.epochs import Epochs, Sequential
-from p2p.data.mix import Mix
-from p2p.data.mixed import Shards
+from p2p.data.epochs import SampleOrder, Sequential
 from p2p.data.reader import Holes, Stream
 from p2p.data.steps import rank_slice
 from p2p.data.views import View
-from p2p.engine import Engine
-from p2p.forward import Forward
-from p2p.networks.blocks import set_recompute
-from p2p.networks.encoder import Told
-from p2p.networks.norm import GroupedBatchNorm
-from p2p.networks.vgg import load_vgg, weights_file
+from p2p.metrics import METRICS, Metric
+from p2p.networks.norm import shared_images
 from p2p.sets import lanes, order_of
-from p2p.spec import Net, Spec
-from p2p.stages import learning, parts
-from p2p.tasks.pix2pix import Pix2Pix
-from p2p.zero import ZeRO
+from p2p.spec import Net, Spec, file_of
+from p2p.tasks import NetworkRole, Task
 
 
 @dataclass(frozen=True)
-class Plan:
-    """An experiment on a number of ranks, checked before any process group exists. See `p2p.build.plan`."""
+class Experiment:
+    """A stage of an experiment on a number of ranks, checked before any process group exists; see
+    `p2p.build.build_experiment`."""
 
     config: conf.Config
     """Of this stage, as if it were all there is; see `p2p.stages`."""
-    experiment: conf.Config
+    given: conf.Config
     """As the user gave it."""
     world: int
-    task: Pix2Pix
-    train: Shards
-    val: Shards | None
-    networks: dict[str, Net]
-    """G, which is a `Spec`, and D."""
+    task: Task
+    train: DataSet
+    val: DataSet | None
+    roles: dict[str, NetworkRole]
+    """What the task needs each of its networks for."""
+    nets: dict[str, Net]
+    """What rebuilds each of them."""
+    generators: dict[str, Spec]
+    """What rebuilds each generator that is kept."""
     shapes: dict[str, nn.Module]
     """The networks without memory, on the meta device."""
     alone: bool = False
-    """Of G only the newest enhancer learns, and the encoder."""
-    before: "Plan | None" = None
+    """Of each G only the newest part learns."""
+    before: "Experiment | None" = None
     """The stage before, on the way from coarse to fine."""
 
     @cached_property
-    def order(self) -> Epochs | Mix:
+    def order(self) -> SampleOrder:
         """The global order of the training samples."""
         return order_of(self.config.data, self.config.seed, self.train)
 
@@ -69,8 +67,8 @@ class Plan:
         h, w = sides(self.config.data.crop)
         alone = ", the newest enhancer alone" * self.alone
         return (
-            f" (stage {self.stage}: {self.generator.name} G at {h}x{w}{alone})"
-            if self.before or self.alone or self.config != self.experiment
+            f" (stage {self.stage}: {self.config.G.name} G at {h}x{w}{alone})"
+            if self.before or self.alone or self.config != self.given
             else ""
         )
 
@@ -91,7 +89,7 @@ class Plan:
         epochs = s.alone if self.alone else s.epochs + s.decay
         return self.origin + ceil(round(epochs * self.order.size) / batch) * batch
 
-    def at(self, images: int) -> "Plan":
+    def at(self, images: int) -> "Experiment":
         """The stage that goes on after `images` images; of its end and beyond, this one."""
         return self.before.at(images) if self.before and images < self.begin else self
 
@@ -104,15 +102,41 @@ class Plan:
 
     @property
     def view(self) -> View:
-        """What x is made of."""
-        return self.generator.view
+        """What x and y are made of."""
+        return next(iter(self.generators.values())).view
+
+    @cached_property
+    def optimizers(self) -> dict[str, tuple[str, ...]]:
+        """Names of the networks that each optimiser updates; it is called as the first of them."""
+        groups = {group[0]: tuple(group) for group in self.task.shared()}
+        later = {name for group in groups.values() for name in group[1:]}
+        return {name: groups.get(name, (name,)) for name in self.roles if name not in later}
+
+    @cached_property
+    def generator_optimizers(self) -> list[str]:
+        """Names of the optimisers that update a generator which is kept."""
+        kept = {generator.network for generator in self.task.generators().values()}
+        return [name for name, networks in self.optimizers.items() if kept & set(networks)]
 
     @property
-    def generator(self) -> Spec:
-        """What rebuilds G."""
-        spec = self.networks["G"]
-        assert isinstance(spec, Spec)
-        return spec
+    def generator_files(self) -> dict[str, str]:
+        """Where each generator is stored in a checkpoint."""
+        return {name: file_of(name if at else "") for at, name in enumerate(self.generators)}
+
+    def weights(self, optimizer: str) -> nn.Module:
+        """The networks of an optimiser without memory, named as in its file."""
+        return together({name: self.shapes[name] for name in self.optimizers[optimizer]})
+
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """What is measured on the validation pairs."""
+        return {name: METRICS[name] for name in self.config.validation.metrics or ["L1"] * self.task.paired}
+
+    @property
+    def best(self) -> str:
+        """The metric that says which generator is the best; empty where none does."""
+        given = self.config.validation.best or next(iter(self.metrics), "none")
+        return "" if given == "none" else given
 
     @property
     def pinned(self) -> dict[str, Any]:
@@ -129,13 +153,7 @@ class Plan:
     @cached_property
     def groups(self) -> dict[str, int]:
         """Images that share batch statistics in each network."""
-        return {name: lcm(*_groups(net)) for name, net in self.players.items()}
-
-    @property
-    def players(self) -> dict[str, nn.Module]:
-        """The networks without memory, E apart from G."""
-        G = self.shapes["G"]
-        return {**self.shapes, **({"G": G.G, "E": G.E} if isinstance(G, Told) else {})}
+        return {name: shared_images(net) for name, net in self.shapes.items()}
 
     @property
     def unit(self) -> int:
@@ -183,53 +201,7 @@ class Plan:
         order = Sequential(self.val.counts)
         return Stream(self.val, order, augment, holes, batch, rank, world, threads=d.threads)
 
-    def engines(self, device: torch.device) -> dict[str, Engine]:
-        """The networks with their first weights, the same on every rank, each in its engine."""
-        c = self.config
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(c.seed)
-            nets = {name: spec.build(name) for name, spec in self.networks.items()}
-        make = (
-            partial(ZeRO, stage=c.engine.zero_stage, offload=c.engine.offload)
-            if c.engine.name == "deepspeed"
-            else Engine
-        )
-        if self.alone:
-            for name, weight in nets["G"].named_parameters():
-                weight.requires_grad_(name.startswith(learning(nets["G"])))
-        if c.engine.recompute:
-            set_recompute(nets["G"])
-        return {
-            name: make(
-                net,
-                lr=c.optimizer.lr,
-                betas=(c.optimizer.beta1, c.optimizer.beta2),
-                parts=parts(net),
-                # G's graphs of all micro-batches wait while D, where it moves first, has its turn.
-                recompute=name == "G" and self.task.first == "D" and 0 < self.micro < max(self.shares),
-                reduction=c.engine.reduction,
-                **self._called(device),
-            )
-            for name, net in nets.items()
-        }
 
-    def fixed(self, device: torch.device) -> dict[str, Forward]:
-        """The networks of the task that do not learn."""
-        if not self.task.perceptual:
-            return {}
-        file = weights_file(self.task.vgg, self.task.vgg_weights)
-        vgg = load_vgg(self.task.vgg, self.task.vgg_input, file)
-        if self.config.engine.channels_last:
-            vgg = vgg.to(memory_format=torch.channels_last)
-        return {"VGG": Forward(vgg, **self._called(device))}
-
-    def _called(self, device: torch.device) -> dict[str, Any]:
-        e = self.config.engine
-        return {
-            "device": device, "precision": e.precision, "channels_last": e.channels_last, "compile": e.compile,
-        }  # fmt: skip
-
-
-def _groups(net: nn.Module) -> list[int]:
-    """Images that share statistics in each norm."""
-    return [m.group for m in net.modules() if isinstance(m, GroupedBatchNorm)]
+def together(nets: Mapping[str, nn.Module]) -> nn.Module:
+    """The networks of an optimiser as one module: a network itself, or several by name."""
+    return next(iter(nets.values())) if len(nets) == 1 else nn.ModuleDict(nets)
