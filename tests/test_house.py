@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "p2p.adam": set(),
     "p2p.schedule": set(),
     "p2p.strict": set(),
-    "p2p.metrics": set(),
+    "p2p.metrics": {"p2p.metrics"},
     "p2p.config": {"p2p.strict"},
     "p2p.dist": set(),
     "p2p": {"p2p"},

@@ -1,4 +1,4 @@
-"""How good generated pictures are, in numbers. A dict is the registry."""
+"""The contract of a metric: how good generated pictures are, in a number."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,12 +25,3 @@ class Metric:
     better: Literal["lower", "higher"] = "lower"
     pairs: bool = True
     """It compares each picture with the y of the same sample; else the real pictures are any."""
-
-
-def l1(fake: Tensor, real: Tensor) -> Tensor:
-    """Mean |y - G(x)| of each picture in units of [0, 1]: `[N,C,H,W]` in [-1, 1] -> float64 `[N]`."""
-    return (fake - real).abs().double().flatten(1).mean(1) / 2
-
-
-METRICS = {"L1": Metric(l1)}
-"""By name; one of them says which generator is the best, see `validation.best`."""
