@@ -88,6 +88,7 @@ def _roles(config: conf.Config, task: Task, train: DataSet) -> tuple[dict[str, N
     settings = checked(view, config.view.settings, "view")
     seen_as = view(index.classes, index.instances and d.boundaries, **settings)
     roles = task.networks(*seen_as.channels(*train.channels))
+    checks.roles(config.task.name, task, roles)
     about = {name: _spec(config, roles, kept, seen_as, train) for name, kept in task.generators().items()}
     return roles, about
 

@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +146,8 @@ def is_better(before: Mapping[str, Any], now: Mapping[str, Any], better: str) ->
     """Whether a validation is the best of its stage so far. What lies beyond it on the clock, of a run that was cut off
     and went on from an earlier checkpoint, does not count."""
     alike = all(before.get(name) == now[name] for name in ("stage", "metric"))
-    if not alike or before["images"] > now["images"]:
-        return True
+    if not alike or before["images"] > now["images"] or isnan(before["value"]):
+        return not isnan(now["value"])
     return bool(now["value"] < before["value"] if better == "lower" else now["value"] > before["value"])
 
 
@@ -156,7 +157,8 @@ def read_best(run: Path) -> dict[str, Any]:
         found = json.loads((run / BEST / f"{BEST}.json").read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) and isinstance(found.get("images"), int) else {}
+    usable = isinstance(found, dict) and isinstance(found.get("images"), int) and isinstance(found.get("value"), float)
+    return found if usable else {}
 
 
 def save_best(run: Path, about: Mapping[str, Any], files: Mapping[str, bytes]) -> None:

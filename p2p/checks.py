@@ -1,6 +1,8 @@
 """What has to fit together in an experiment; every mistake is one line that names the setting, the rule, the remedy."""
 
+from collections.abc import Mapping
 from importlib.util import find_spec
+from itertools import chain
 from math import ceil, lcm
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,15 @@ from p2p.data.dataset import DataSet
 from p2p.exact import PARTS
 from p2p.experiment import Experiment
 from p2p.metrics import METRICS
+from p2p.networks import NETWORKS
 from p2p.networks.blocks import has_segments
 from p2p.networks.network import multiple_of
 from p2p.networks.norm import is_synced, shared_images
 from p2p.stages import taken_over
 from p2p.tasks import NetworkRole, Task, TaskInputs
+
+RESERVED = ("ema", "generator", "task", "state", "config", "clusters")
+"""Beginnings of names that other files of a checkpoint have."""
 
 
 def sets(data: conf.Data, train: DataSet, val: DataSet | None) -> None:
@@ -65,13 +71,32 @@ def task(experiment: Experiment) -> None:
             f"task.name: {experiment.config.task.name} reads {' and '.join(missing)} of each sample, and"
             f" {train.folder} has none; pack it with them"
         )
-    known = experiment.roles.keys()
-    for group in chosen.shared():
-        if unknown := set(group) - known:
+
+
+def roles(name: str, chosen: Task, networks: Mapping[str, NetworkRole]) -> None:
+    """What the task called `name` says of its networks hangs together, and their names can be files.
+
+    Raises:
+        ValueError: it does not.
+    """
+    kept = chosen.generators()
+    for network in [*networks, *kept]:
+        if not network.isidentifier() or network.startswith(RESERVED):
             raise ValueError(
-                f"task.name: {experiment.config.task.name} shares an optimiser of {', '.join(sorted(unknown))}, and its"
-                f" networks are {', '.join(known)}"
+                f"task.name: {name} calls a network '{network}'; use letters and digits, and not {', '.join(RESERVED)},"
+                " with which other files of a checkpoint begin"
             )
+    for network, role in networks.items():
+        if role.section not in NETWORKS:
+            raise ValueError(f"task.name: {name} has {network} in section {role.section}; use {', '.join(NETWORKS)}")
+    wanted = {*chain.from_iterable(chosen.shared()), *(g.network for g in kept.values())}
+    wanted |= {g.encoder for g in kept.values() if g.encoder}
+    if unknown := sorted(wanted - networks.keys()):
+        raise ValueError(
+            f"task.name: {name} shares or keeps {', '.join(unknown)}, and its networks are {', '.join(networks)}"
+        )
+    if not kept:
+        raise ValueError(f"task.name: {name} keeps no generator; name one in generators()")
 
 
 def validation(settings: conf.Validation, task: Task) -> None:

@@ -14,9 +14,7 @@ from p2p.data.views import View
 from p2p.engine import Engine, engines_of
 from p2p.forward import Forward
 from p2p.log import Meter
-
-Turn = tuple[Forward, dict[str, Tensor], dict[str, Tensor]]
-
+from p2p.tasks import Turn
 
 WATCHED = 1000
 """Steps whose losses wait to be checked, at most; what is due checks them before."""

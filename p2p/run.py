@@ -177,7 +177,8 @@ class Run:
         assert self.validation
         generators = self.generators()
         figures = self.validation.figures(generators, images)
-        self._record(images, figures)
+        if figures:
+            self._record(images, figures)
         best = self.experiment.best
         if dist.main() and images and best:
             now = {"images": images, "stage": self.experiment.stage, "metric": best, "value": figures[f"val/{best}"]}

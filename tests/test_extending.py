@@ -248,6 +248,34 @@ class Unpaired(p2p.Pix2Pix):
     paired = False
 
 
+class Misnamed(p2p.Pix2Pix):
+    """A task with a network that would be written over another file."""
+
+    def networks(self, x, y):
+        return super().networks(x, y) | {"task": p2p.NetworkRole("D", y, 1)}
+
+
+class Elsewhere(p2p.Pix2Pix):
+    """A task with a network that no section of the settings chooses."""
+
+    def networks(self, x, y):
+        return super().networks(x, y) | {"Q": p2p.NetworkRole("Q", y, 1)}
+
+
+class Sharing(p2p.Pix2Pix):
+    """A task that shares the optimiser of a network that it does not have."""
+
+    def shared(self):
+        return [("G", "F")]
+
+
+class Keeping(p2p.Pix2Pix):
+    """A task that keeps nothing."""
+
+    def generators(self):
+        return {}
+
+
 class Depths(p2p.Pix2Pix):
     """A task that reads what no shard has."""
 
@@ -263,6 +291,10 @@ class Depths(p2p.Pix2Pix):
         (p2p.TASKS, Half, {"task": {"name": "piece"}}, "task.name: piece lacks turns; make it a subclass of p2p.Task"),
         (p2p.TASKS, object, {"task": {"name": "piece"}}, "task.name: piece lacks networks, turns, shared"),
         (p2p.TASKS, Depths, {"task": {"name": "piece"}}, "piece reads depth of each sample"),
+        (p2p.TASKS, Misnamed, {"task": {"name": "piece"}}, "piece calls a network 'task'"),
+        (p2p.TASKS, Elsewhere, {"task": {"name": "piece"}}, "piece has Q in section Q; use G, D, E"),
+        (p2p.TASKS, Sharing, {"task": {"name": "piece"}}, "piece shares or keeps F, and its networks are G, D"),
+        (p2p.TASKS, Keeping, {"task": {"name": "piece"}}, "piece keeps no generator"),
         (
             p2p.TASKS,
             Unpaired,
