@@ -1,10 +1,12 @@
 """Before anything starts every rank says what it found; all start, or all end with the cause said once."""
 
 import hashlib
+import inspect
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as td
@@ -80,7 +82,7 @@ def identity(experiment: Experiment, run: Path) -> dict[str, str]:
         **flat(conf.to_tree(experiment.given)),
         **{f"{name} of the order": str(value) for name, value in experiment.pinned.items()},
         "the validation set": experiment.val.fingerprint if experiment.val else "",
-        "the code of p2p": code(),
+        "the code of p2p": code(experiment),
         "torch": torch.__version__,
         "the kind of device": dist.device().type,
         "what init_from names": "" if state else begun(experiment),
@@ -96,12 +98,23 @@ def begun(experiment: Experiment) -> str:
     return f"{path.name} {hashlib.sha256((path / checkpoint.STATE).read_bytes()).hexdigest()[:12]}"
 
 
-def code() -> str:
-    """Digest of the sources that train."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(p2p.__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+def code(experiment: Experiment) -> str:
+    """Digest of the sources that train: p2p, and files of somebody's own pieces."""
+    own = [type(experiment.task), type(experiment.view), *(m.values for m in experiment.metrics.values())]
+    own += [type(module) for net in experiment.shapes.values() for module in net.modules()]
+    ours = Path(p2p.__file__).parent
+    files = {Path(file) for piece in own if (file := _file_of(piece)) and "site-packages" not in file}
+    sources = [path.read_bytes() for path in sorted(ours.rglob("*.py"))]
+    sources += sorted(path.read_bytes() for path in files if not path.is_relative_to(ours))
+    return hashlib.sha256(b"".join(sources)).hexdigest()[:12]
+
+
+def _file_of(piece: Any) -> str:
+    """Where a class or a function is written; empty for what is in no file."""
+    try:
+        return inspect.getsourcefile(piece) or ""
+    except TypeError:
+        return ""
 
 
 def difference(main: dict[str, str], mine: dict[str, str]) -> str:

@@ -115,7 +115,7 @@ def work(experiment: Experiment, folder: Path, store: td.Store, signals: Signals
         with reproducible(device) if experiment.config.engine.reduction == "exact" else nullcontext():
             code = resume(experiment, folder, journal, signals)
         dist.stop()  # not after an error: NCCL would wait for what is lost
-        if code == 0 and dist.main() and any(spec.encoder for spec in experiment.generators.values()):
+        if code == 0 and dist.main() and next(iter(experiment.generators.values())).encoder:
             signals.ended()
             appearances(experiment, folder, journal)  # by one rank, after the group, whose ranks wait for minutes only
         return code

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from p2p import checks
+from p2p import checks, contract_checks
 from p2p import config as conf
 from p2p.data.augment import sides
 from p2p.data.dataset import DataSet
@@ -21,7 +21,8 @@ from p2p.sets import open_sets
 from p2p.spec import Net, Spec
 from p2p.stages import stages
 from p2p.strict import checked
-from p2p.tasks import TASKS, KeptGenerator, NetworkRole, Task, missing_parts
+from p2p.tasks import TASKS, NetworkRole, Task
+from p2p.tasks.task import half_of_a_state, missing_parts
 from p2p.zero import ZeRO
 
 
@@ -39,24 +40,27 @@ def build_experiment(
     train = open_sets(config.data, "train", generations)
     val = open_sets(config.data, "val") if config.data.val else None
     checks.sets(config.data, train, val)
-    if val:
-        checks.validation(config.validation, task)
+    contract_checks.validation(config.validation, task, measured=val is not None)
     built: Experiment | None = None
     for stage in stages(config):
-        roles, generators = _roles(stage.config, task, train)
+        view = build_view(stage.config, train)
+        roles, generators = _roles(stage.config, task, train, view)
         nets = {name: _net(stage.config, role) for name, role in roles.items()}
         with torch.device("meta"):
             shapes = {name: net.build(roles[name].section) for name, net in nets.items()}
         built = Experiment(
-            stage.config, config, world, task, train, val, roles, nets, generators, shapes, stage.alone, built
+            stage.config, config, world, task, train, val, view, roles, nets, generators, shapes, stage.alone, built
         )
-        checks.task(built)
+        contract_checks.view(built)
+        contract_checks.task(built)
         checks.batch(built)
         checks.engine(built, device)
         checks.pixels(stage.config.data, [s for s in (train, val) if s])
-        checks.networks(built)
-    task.frozen()  # whether their weights are there, before anything starts
+        contract_checks.networks(built)
+        contract_checks.generators(built)
+        contract_checks.metrics(built)
     assert built is not None  # a schedule is at least one stage
+    contract_checks.frozen(built)
     return built
 
 
@@ -79,18 +83,31 @@ def build_task(part: conf.Part) -> Task:
 def _check_parts(name: str, task: Any) -> None:
     if missing := missing_parts(task):
         raise ValueError(f"task.name: {name} lacks {', '.join(missing)}; make it a subclass of p2p.Task with them")
+    if isinstance(task, type) and (other := half_of_a_state(task)):
+        raise ValueError(f"task.name: {name} lacks {other}; what a task remembers is stored by state() and load()")
 
 
-def _roles(config: conf.Config, task: Task, train: DataSet) -> tuple[dict[str, NetworkRole], dict[str, Spec]]:
-    """What the task needs networks for, and what rebuilds the generators that are kept."""
-    d, index = config.data, train.index
+def build_view(config: conf.Config, train: DataSet) -> View:
+    """The view of a setting, of this training set.
+
+    Raises:
+        ValueError: there is none of this name, or a setting of it is wrong.
+    """
     view = view_class(config.view.name)
     settings = checked(view, config.view.settings, "view")
-    seen_as = view(index.classes, index.instances and d.boundaries, **settings)
-    roles = task.networks(*seen_as.channels(*train.channels))
-    checks.roles(config.task.name, task, roles)
-    about = {name: _spec(config, roles, kept, seen_as, train) for name, kept in task.generators().items()}
-    return roles, about
+    return view(train.index.classes, train.index.instances and config.data.boundaries, **settings)
+
+
+def _roles(
+    config: conf.Config, task: Task, train: DataSet, view: View
+) -> tuple[dict[str, NetworkRole], dict[str, Spec]]:
+    """What the task needs networks for, and what rebuilds the generators that are kept."""
+    with contract_checks.own_code(f"view.name: {config.view.name}"):
+        channels = view.channels(*train.channels)
+    with contract_checks.own_code(f"task.name: {config.task.name}"):
+        roles = task.networks(*channels)
+        contract_checks.roles(config.task.name, task, roles)
+        return roles, {name: _spec(config, roles, name, task, view, train) for name in task.generators()}
 
 
 def _net(config: conf.Config, role: NetworkRole) -> Net:
@@ -98,10 +115,12 @@ def _net(config: conf.Config, role: NetworkRole) -> Net:
     return Net(part.name, part.settings, (role.c_in, role.c_out))
 
 
-def _spec(config: conf.Config, roles: dict[str, NetworkRole], kept: KeptGenerator, view: View, train: DataSet) -> Spec:
+def _spec(
+    config: conf.Config, roles: dict[str, NetworkRole], name: str, task: Task, view: View, train: DataSet
+) -> Spec:
     """What rebuilds a generator, and what it is trained on."""
+    kept = task.generators()[name]
     d, G = config.data, _net(config, roles[kept.network])
-    encoder = _net(config, roles[kept.encoder]) if kept.encoder else None
     x, y = train.channels
     return Spec(
         G.name,
@@ -111,8 +130,10 @@ def _spec(config: conf.Config, roles: dict[str, NetworkRole], kept: KeptGenerato
         any(sides(d.load)),
         d.reverse != kept.reverse,
         view.reversed() if kept.reverse else view,
-        encoder,
+        _net(config, roles[kept.encoder]) if kept.encoder else None,
         (y, x) if kept.reverse else (x, y),
+        task.paired,
+        name,
     )
 
 

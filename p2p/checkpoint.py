@@ -152,7 +152,11 @@ def is_better(before: Mapping[str, Any], now: Mapping[str, Any], better: str) ->
 
 
 def read_best(run: Path) -> dict[str, Any]:
-    """Images, stage, metric and value of the best generators of a run; empty where nothing readable is."""
+    """Images, stage, metric and value of the best generators of a run; empty where nothing readable is. A process that
+    died while it replaced them may have left only those before, which are put back."""
+    with suppress(OSError):
+        if not (run / BEST).exists():
+            (run / f".{BEST}.old").rename(run / BEST)
     try:
         found = json.loads((run / BEST / f"{BEST}.json").read_text())
     except (OSError, ValueError):
@@ -174,8 +178,12 @@ def save_best(run: Path, about: Mapping[str, Any], files: Mapping[str, bytes]) -
         _write(aside, {}, {**files, f"{BEST}.json": json.dumps(about).encode()})
         for path in [*aside.iterdir(), aside]:
             _sync(path)
-        shutil.rmtree(target, ignore_errors=True)
+        old = run / f".{BEST}.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            target.rename(old)
         aside.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise OSError(f"{target}: cannot be written ({error}); make room, the same command goes on") from error

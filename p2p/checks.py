@@ -1,14 +1,10 @@
 """What has to fit together in an experiment; every mistake is one line that names the setting, the rule, the remedy."""
 
-from collections.abc import Mapping
 from importlib.util import find_spec
-from itertools import chain
 from math import ceil, lcm
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
 
 from p2p import checkpoint
 from p2p import config as conf
@@ -17,16 +13,9 @@ from p2p.data.augment import sides
 from p2p.data.dataset import DataSet
 from p2p.exact import PARTS
 from p2p.experiment import Experiment
-from p2p.metrics import METRICS
-from p2p.networks import NETWORKS
 from p2p.networks.blocks import has_segments
-from p2p.networks.network import multiple_of
-from p2p.networks.norm import is_synced, shared_images
+from p2p.networks.norm import is_synced
 from p2p.stages import taken_over
-from p2p.tasks import NetworkRole, Task, TaskInputs
-
-RESERVED = ("ema", "generator", "task", "state", "config", "clusters")
-"""Beginnings of names that other files of a checkpoint have."""
 
 
 def sets(data: conf.Data, train: DataSet, val: DataSet | None) -> None:
@@ -53,71 +42,6 @@ def _whole_shards(data: conf.Data, train: DataSet) -> None:
         raise ValueError(
             f"data.cache_bytes: {data.cache_bytes} are too few for the whole shards that {lanes} lanes read at a time;"
             f" use at least {ceil(needed / data_sets.PARTS['train'])}, or fewer data.lanes"
-        )
-
-
-def task(experiment: Experiment) -> None:
-    """The task finds what it needs.
-
-    Raises:
-        ValueError: it does not.
-    """
-    chosen, train = experiment.task, experiment.train
-    channels, crop = experiment.view.channels(*train.channels), sides(experiment.config.data.crop)
-    groups = {name: 0 if is_synced(net) else shared_images(net) for name, net in experiment.shapes.items()}
-    chosen.check(TaskInputs(train.folder, train.members, channels, crop, groups))
-    if missing := sorted(chosen.members - train.members):
-        raise ValueError(
-            f"task.name: {experiment.config.task.name} reads {' and '.join(missing)} of each sample, and"
-            f" {train.folder} has none; pack it with them"
-        )
-
-
-def roles(name: str, chosen: Task, networks: Mapping[str, NetworkRole]) -> None:
-    """What the task called `name` says of its networks hangs together, and their names can be files.
-
-    Raises:
-        ValueError: it does not.
-    """
-    kept = chosen.generators()
-    for network in [*networks, *kept]:
-        if not network.isidentifier() or network.startswith(RESERVED):
-            raise ValueError(
-                f"task.name: {name} calls a network '{network}'; use letters and digits, and not {', '.join(RESERVED)},"
-                " with which other files of a checkpoint begin"
-            )
-    for network, role in networks.items():
-        if role.section not in NETWORKS:
-            raise ValueError(f"task.name: {name} has {network} in section {role.section}; use {', '.join(NETWORKS)}")
-    wanted = {*chain.from_iterable(chosen.shared()), *(g.network for g in kept.values())}
-    wanted |= {g.encoder for g in kept.values() if g.encoder}
-    if unknown := sorted(wanted - networks.keys()):
-        raise ValueError(
-            f"task.name: {name} shares or keeps {', '.join(unknown)}, and its networks are {', '.join(networks)}"
-        )
-    if not kept:
-        raise ValueError(f"task.name: {name} keeps no generator; name one in generators()")
-
-
-def validation(settings: conf.Validation, task: Task) -> None:
-    """The metrics exist, and the task has what they compare.
-
-    Raises:
-        ValueError: a name is unknown, or there is no target.
-    """
-    for name in settings.metrics:
-        if name not in METRICS:
-            raise ValueError(f"validation.metrics: no metric '{name}'; there is {', '.join(METRICS)}")
-        if METRICS[name].pairs and not task.paired:
-            raise ValueError(
-                f"validation.metrics: {name} compares G(x) with the y of the same sample, which this task does not"
-                " pair; leave it out"
-            )
-    measured = settings.metrics or ("L1",) * task.paired
-    if settings.best not in ("", "none", *measured):
-        raise ValueError(
-            f"validation.best: {settings.best} is not measured; add it to validation.metrics, or use one of"
-            f" {', '.join([*measured, 'none'])}"
         )
 
 
@@ -250,49 +174,3 @@ def pixels(data: conf.Data, sets: list[DataSet]) -> None:
                 f"data.crop: {data.crop} does not fit pictures of {smallest[0]}x{smallest[1]} in {shards.folder};"
                 " use data.load"
             )
-
-
-def networks(experiment: Experiment) -> None:
-    """Each network takes the crop, and answers as its role demands; tried on shapes alone.
-
-    Raises:
-        ValueError: it does not.
-    """
-    crop = experiment.config.data.crop
-    for name, net in experiment.shapes.items():
-        role = experiment.roles[name]
-        if role.section != "D":
-            _has_size(net, role.section)
-        pictures = torch.empty(1, role.c_in, *sides(crop), device="meta")
-        try:
-            answer = _tried(net.eval(), role.section, pictures)
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(f"{name}: does not take pictures of data.crop {crop} pixels ({error})") from error
-        _check_answer(name, role, answer, pictures)
-
-
-def _has_size(net: nn.Module, section: str) -> None:
-    try:
-        multiple_of(net)
-    except ValueError as error:
-        raise ValueError(f"{section}.name: {error}") from error
-
-
-def _tried(net: nn.Module, section: str, pictures: torch.Tensor) -> Any:
-    if section == "G":
-        return net(pictures, None)
-    return net.maps(pictures) if section == "E" else net(pictures)  # type: ignore[operator]
-
-
-def _check_answer(name: str, role: NetworkRole, answer: Any, pictures: torch.Tensor) -> None:
-    if role.section == "D":
-        if not (isinstance(answer, list) and answer and all(isinstance(maps, list) and maps for maps in answer)):
-            raise ValueError(
-                f"{name}: answers with {type(answer).__name__}; D gives a list of scales, each a list of its feature"
-                " maps and last the logits"
-            )
-        return
-    expected = (1, role.c_out, *pictures.shape[2:])
-    if not isinstance(answer, torch.Tensor) or answer.shape != expected:
-        found = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
-        raise ValueError(f"{name}: makes {found} of {tuple(pictures.shape)}, and {expected} is needed")

@@ -69,7 +69,11 @@ class Engine(Forward):
         self.exact = FixedPoint(self.parameters.values()) if reduction == "exact" else None
         self.ddp: Any = None
         if dist.joined() > 1 and not self.exact:
-            self.ddp = DistributedDataParallel(self.net, **(BUCKETS if HAS_BUCKETS else {}))
+            # A turn may leave out one of several networks; DDP would wait for its gradients for ever.
+            several = isinstance(self.net, nn.ModuleDict)
+            self.ddp = DistributedDataParallel(
+                self.net, find_unused_parameters=several, **(BUCKETS if HAS_BUCKETS else {})
+            )
 
     @property
     def engine(self) -> "Engine":
@@ -95,13 +99,17 @@ class Engine(Forward):
             self.exact.add()
             return
         if self.ddp is not None and last:
-            self.ddp.reducer.prepare_for_backward([])
+            self.ddp.reducer.prepare_for_backward([loss] if isinstance(self.net, nn.ModuleDict) else [])
         (loss * dist.joined()).backward()  # DDP takes the mean over ranks
 
     def step(self, *, measure: bool = False) -> Tensor | None:
-        """Update the weights and clear the gradients; returns the gradient's norm where it is asked for."""
+        """Update the weights and clear the gradients; returns the gradient's norm where it is asked for. A weight that
+        no loss of the turn depends on has the gradient 0."""
         if self.exact:
             self.exact.reduce()
+        for parameter in self.parameters.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         norm = self._norm() if measure else None
         for name, parameter in self.parameters.items():
             grad, parameter.grad = parameter.grad, None

@@ -38,6 +38,8 @@ class Experiment:
     task: Task
     train: DataSet
     val: DataSet | None
+    view: View
+    """What x and y are made of."""
     roles: dict[str, NetworkRole]
     """What the task needs each of its networks for."""
     nets: dict[str, Net]
@@ -100,17 +102,15 @@ class Experiment:
         of_stage = schedule.factor(s.name, s.epochs, s.decay, self.order.size)
         return lambda images: of_stage(images - self.origin)
 
-    @property
-    def view(self) -> View:
-        """What x and y are made of."""
-        return next(iter(self.generators.values())).view
-
     @cached_property
     def optimizers(self) -> dict[str, tuple[str, ...]]:
-        """Names of the networks that each optimiser updates; it is called as the first of them."""
-        groups = {group[0]: tuple(group) for group in self.task.shared()}
-        later = {name for group in groups.values() for name in group[1:]}
-        return {name: groups.get(name, (name,)) for name in self.roles if name not in later}
+        """Names of the networks that each optimiser updates, in the order of the task's; it is called as the first."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name in self.roles:
+            group = next((group for group in self.task.shared() if name in group), [name])
+            members = tuple(other for other in self.roles if other in group)
+            found.setdefault(members[0], members)
+        return found
 
     @cached_property
     def generator_optimizers(self) -> list[str]:
@@ -171,6 +171,12 @@ class Experiment:
         """Images of each rank in a step."""
         batch = self.config.data.batch
         return [len(rank_slice(0, batch, r, self.world, self.unit)) for r in range(self.world)]
+
+    def facing(self, name: str, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A batch as a generator sees it: x and y change places for one that makes x of y."""
+        if not self.task.generators()[name].reverse:
+            return batch
+        return {**batch, "x": batch["y"], "y": batch["x"]}
 
     def stream(self, rank: int, world: int, report: Callable[[str], None], device: torch.device = CPU) -> Stream:
         """The training batches of one rank; `report` is told of unreadable samples, `device` decodes."""

@@ -199,7 +199,7 @@ def read(folder: Path, features: int) -> Centres:
     """
     path = folder / FILE
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; finish the training, or run python -m launch.cluster RUN")
+        raise ValueError(f"{path}: no such file; finish the training, or run python -m launch.cluster {folder}")
     try:
         stored = validated(_Stored, json.loads(path.read_text()))
         if any(len(values) != features for rows in stored.classes.values() for values in rows):
@@ -207,4 +207,4 @@ def read(folder: Path, features: int) -> Centres:
         return {int(number): torch.tensor(rows) for number, rows in stored.classes.items()}
     except Exception as error:  # a damaged or hostile file may raise anything
         what = str(error).replace("\n", "; ")
-        raise ValueError(f"{path}: no usable clusters ({what}); run python -m launch.cluster RUN") from error
+        raise ValueError(f"{path}: no usable clusters ({what}); run python -m launch.cluster {folder}") from error

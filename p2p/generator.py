@@ -215,6 +215,15 @@ def load(path: str | Path, device: torch.device | str = "cpu", name: str = "") -
     return Generator(net.to(device).eval(), spec, inference)
 
 
+def _kept_as(file: Path) -> str:
+    """What the task calls the generator of a file; empty where it cannot be read."""
+    try:
+        with safe_open(file, "pt") as opened:
+            return str(json.loads((opened.metadata() or {})["p2p"])["spec"].get("kept_as", "G"))
+    except Exception:  # `load` says what is wrong with it
+        return ""
+
+
 def find(path: Path, name: str = "") -> Path:
     """The generator file of a run folder, a checkpoint folder, or itself; see `load`.
 
@@ -226,6 +235,8 @@ def find(path: Path, name: str = "") -> Path:
     if name and not path.is_dir():
         raise ValueError(f"{path}: is one generator, and {name} was asked for; give a run or checkpoint folder")
     file = path / file_of(name) if path.is_dir() else path
+    if name and not file.is_file() and _kept_as(path / FILE) == name:
+        return path / FILE
     if not file.is_file():
         others = ", ".join(sorted(p.name for p in path.glob("generator*.safetensors"))) if name else ""
         here = f"; there is {others}" if others else ""

@@ -123,8 +123,8 @@ def train(
             engine.set_lr(rate(images))
         measure = due(log_every, images, images + batch) or images + batch >= total
         for turn in interleave([task.turns(part, nets) for part in parts]):
-            for part, (net, losses, figures) in zip(parts, turn, strict=True):
-                name, engine = updated(net, engines)
+            for part, played in zip(parts, turn, strict=True):
+                name, engine, losses, figures = checked_turn(played, engines)
                 weight = len(part["x"]) / batch
                 engine.backward(sum(losses.values(), start=torch.zeros(())) * weight, last=part is parts[-1])
                 meter.add(images, part["keys"], losses, figures)
@@ -173,16 +173,26 @@ def _same_turn(first: Turn | None, other: Turn | None, at: int, number: int) -> 
     return other
 
 
-def updated(net: Any, engines: Mapping[str, Engine]) -> tuple[str, Engine]:
-    """Name and engine of the network that a turn is of.
+def checked_turn(
+    turn: Any, engines: Mapping[str, Engine]
+) -> tuple[str, Engine, dict[str, Tensor], Mapping[str, Tensor]]:
+    """Name and engine of the network that a turn updates, its losses and figures.
 
     Raises:
-        ValueError: it does not learn.
+        ValueError: it is no turn; says what one is.
     """
+    if not isinstance(turn, tuple) or len(turn) != 3 or not all(isinstance(part, dict) for part in turn[1:]):
+        raise ValueError("task: a turn is (one of `nets`, losses by name, figures by name); yield these three")
+    net, losses, figures = turn
     found = [(name, engine) for name, engine in engines.items() if engine is getattr(net, "engine", None)]
     if not found:
         raise ValueError(f"task: a turn is of {type(net).__name__}, which no optimiser updates; yield one of `nets`")
-    return found[0]
+    if not losses:
+        raise ValueError(f"task: a turn of {found[0][0]} has no losses; yield one, or no turn")
+    for name, value in {**losses, **figures}.items():
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise ValueError(f"task: {name} is {type(value).__name__}; losses and figures are tensors of one number")
+    return *found[0], losses, figures
 
 
 def prepare(share: Mapping[str, Any], images: int, device: torch.device) -> dict[str, Any]:

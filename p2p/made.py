@@ -163,7 +163,7 @@ def _by_tiles(how: How, picture: Picture) -> Translated:
 
 def _made(generator: Generator, picture: Picture, fake: Tensor, padded: Size) -> Translated:
     l1 = None
-    if "y" in picture.members:
+    if "y" in picture.members and generator.spec.paired:
         target = generator.spec.view.target({"y": picture.members["y"][None].to(fake.device)})[0]
         l1 = float((fake - target).abs().mean(dtype=torch.float64) / 2)
     return Translated(picture, to_uint8(fake).cpu(), padded, l1)

@@ -1,7 +1,7 @@
 """A run in its folder: how it trains, what it stores on the way, and how it goes on."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ class Run:
         self.recorder = Recorder(device, journal, self.stream.holes)
         self.say = self.recorder.say
         self.validation = Validation(experiment, experiment.val, self.warn) if experiment.val else None
+        self.best = checkpoint.read_best(folder) if dist.main() else {}
 
     def go(self, wish: Callable[[], int] = lambda: 0) -> int:
         """Train to the end of the stage, or until any rank has a `wish` to stop.
@@ -129,15 +130,15 @@ class Run:
             spec, inference = self.experiment.generators[name], self.experiment.config.inference
             found[name] = Generator(net, spec, inference)
             if inference.statistics == "running":
-                found[name].calibrate(self._calibration(kept.reverse))
+                found[name].calibrate(self._calibration(name))
         return found
 
-    def _calibration(self, reverse: bool) -> Any:
+    def _calibration(self, name: str) -> Iterator[Mapping[str, Any]]:
         """Training images in parts, the same on every rank, so that all have the same running averages."""
         batch = self.experiment.config.data.batch
         steps = self.experiment.stream(0, 1, self.warn).batches(0, -(-CALIBRATION_IMAGES // batch) * batch)
         for part in (part for step in steps for part in split(step, self.experiment.micro or batch)):
-            yield {**part, "x": part["y"], "y": part["x"]} if reverse else part
+            yield self.experiment.facing(name, part)
 
     def save(self, images: int) -> None:
         """Store a checkpoint after `images` images, unless there is one, or nothing was seen.
@@ -153,7 +154,7 @@ class Run:
         generators = self.generators()
         tensors = {name: engine.state() for name, engine in self.engines.items()}  # of all ranks, where it is sharded
         tensors |= self.averages.state()
-        if remembered := self.experiment.task.state():
+        if remembered := self._remembered():
             tensors[TASK] = remembered
         if dist.main():
             copies = {name: checkpoint.copied(state) for name, state in tensors.items()}
@@ -182,7 +183,8 @@ class Run:
         best = self.experiment.best
         if dist.main() and images and best:
             now = {"images": images, "stage": self.experiment.stage, "metric": best, "value": figures[f"val/{best}"]}
-            if checkpoint.is_better(checkpoint.read_best(self.folder), now, self.experiment.metrics[best].better):
+            if checkpoint.is_better(self.best, now, self.experiment.metrics[best].better):
+                self.best = now
                 self.writer.start(partial(checkpoint.save_best, self.folder, now, self._files(generators)))
 
     def pictures(self, images: int) -> None:
@@ -199,6 +201,7 @@ class Run:
         found = beginning(self.experiment, self.folder)
         if found is None:
             self.averages = Averages(self.experiment, self.engines)
+            self._load_task(self.folder, {})
             return 0
         path, state = found
         ours = path.parents[1].resolve() == self.folder.resolve()
@@ -213,28 +216,41 @@ class Run:
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
         self.averages = Averages(self.experiment, self.engines)
-        if not ours:
-            return 0
-        self.averages.load(path, state)
-        self._load_task(path, state)
-        return int(state["images"])
+        if ours:
+            self.averages.load(path, state)
+        stored = checkpoint.read_tensors(path, TASK, state) if same and f"{TASK}.safetensors" in state["files"] else {}
+        self._load_task(path, stored, known=same)
+        return int(state["images"]) if ours else 0
 
-    def _load_task(self, path: Path, state: dict[str, Any]) -> None:
-        """Have the task remember what it did.
+    def _load_task(self, path: Path, stored: dict[str, Tensor], *, known: bool = False) -> None:
+        """Have the task remember what it did, or begin; `known`: what it remembers is all in `stored`.
 
         Raises:
             ValueError: it does not fit; names the checkpoint.
         """
         task, name = self.experiment.task, self.experiment.config.task.name
-        stored = checkpoint.read_tensors(path, TASK, state) if f"{TASK}.safetensors" in state["files"] else {}
-        if missing := sorted(task.state().keys() - stored.keys()):
-            raise ValueError(
-                f"{path}: holds no {', '.join(missing)}, which task {name} remembers; it is of another task or of older"
-                " code: give another --run folder, with init_from to begin with its weights"
-            )
         try:
-            task.load({key: tensor.to(self.device) for key, tensor in stored.items()})
-        except (ValueError, KeyError, RuntimeError) as error:
+            task.load({})
+            if known and (missing := sorted(task.state().keys() - stored.keys())):
+                raise ValueError(f"{', '.join(missing)} is missing there")
+            if stored:
+                task.load({key: tensor.to(self.device) for key, tensor in stored.items()})
+        except Exception as error:  # somebody's own code may raise anything
+            said = str(error).partition("\n")[0] or type(error).__name__
             raise ValueError(
-                f"{path}: what task {name} remembers does not fit ({error}); give another --run folder"
+                f"{path}: what task {name} remembers does not fit ({said}); give another --run folder, with init_from"
+                " to begin with these weights"
             ) from error
+
+    def _remembered(self) -> dict[str, Tensor]:
+        """What the task remembers.
+
+        Raises:
+            ValueError: it is not made of tensors by name.
+        """
+        found = self.experiment.task.state()
+        for key, value in found.items():
+            if not isinstance(value, Tensor):
+                name = self.experiment.config.task.name
+                raise ValueError(f"task.name: {name} remembers {key}, {type(value).__name__}; state() is of tensors")
+        return found

@@ -56,6 +56,9 @@ class Net:
             return network(*channels, **settings)
         except ValueError as error:
             raise ValueError(f"{where}.{error}") from error
+        except (TypeError, AttributeError) as error:  # of a network of somebody's own
+            numbers = "(channels in)" if where == "D" else "(channels in, channels out)"
+            raise ValueError(f"{where}.name: {self.name} cannot be called with {numbers}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,10 @@ class Spec(Net):
     """E, whose features of y G sees beside x."""
     picture_channels: tuple[int, ...] = ()
     """Of x and y as the reader gives them; empty in older files, whose view tells it."""
+    paired: bool = True
+    """y of a sample is what it should make of x."""
+    kept_as: str = "G"
+    """What the task calls it."""
 
     def build(self, where: str = "G") -> nn.Module:
         """As `Net.build`; with an encoder, both networks by name."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from p2p import config as conf
 from p2p.data.augment import Size, sides
 from p2p.engine import parameter_of
-from p2p.networks.network import newest_part
+from p2p.networks.network import has_coarser, is_in_parts, newest_part
 from p2p.spec import network_class
 from p2p.strict import checked
 
@@ -43,7 +43,7 @@ def stages(config: conf.Config) -> Iterator[Stage]:
             raise ValueError(f"{where}.epochs: this stage has no length; give more than 0")
         if schedule.alone > schedule.epochs + schedule.decay:
             raise ValueError(f"{where}.alone: {schedule.alone} epochs are more than this stage has; give less")
-        if schedule.alone and not hasattr(network_class("G", own.G.name), "parts"):
+        if schedule.alone and not is_in_parts(network_class("G", own.G.name)):
             raise ValueError(f"{where}.alone: is for a local G, whose enhancers can learn alone; leave it out")
         if schedule.alone:
             yield Stage(own, alone=True)
@@ -54,7 +54,7 @@ def stages(config: conf.Config) -> Iterator[Stage]:
 def coarsened(config: conf.Config, by: int) -> conf.Config:
     """The experiment with the networks that are trained `by` stages before these, at sizes halved as often; a D that
     knows no coarser one stays."""
-    if not hasattr(network_class("G", config.G.name), "coarser"):
+    if not has_coarser(network_class("G", config.G.name)):
         raise ValueError("coarse: is for a local G, whose inner nets are trained first; leave it out, or G.name=local")
     G, D = (_coarser(section, getattr(config, section), by) for section in "GD")
     data = replace(config.data, load=halved(config.data.load, by, "load"), crop=halved(config.data.crop, by, "crop"))
@@ -63,7 +63,7 @@ def coarsened(config: conf.Config, by: int) -> conf.Config:
 
 def _coarser(section: str, part: conf.Part, by: int) -> conf.Part:
     network = network_class(section, part.name)
-    if not hasattr(network, "coarser"):
+    if not has_coarser(network):
         return part
     name, settings = network.coarser(complete(network, part.settings, section), by)
     return conf.Part(name=name, settings=settings)

@@ -70,6 +70,8 @@ def checked(constructor: Callable[..., Any], given: dict[str, Any], where: str) 
     """
     hints = get_type_hints(constructor.__init__ if isinstance(constructor, type) else constructor)  # type: ignore[misc]
     parameters = [p for p in inspect.signature(constructor).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    if bare := [p.name for p in parameters if p.name not in hints]:
+        raise ValueError(f"{where}.{bare[0]}: has no type in the signature; annotate it, so that it can be checked")
     types: dict[str, Any] = {p.name: (hints[p.name], p.default) for p in parameters}
     model = create_model("Settings", __config__=STRICT, **types)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from p2p.data.reader import in_threads
-from p2p.data.views import View
+from p2p.data.views import View, to_uint8
 from p2p.made import Bad, How, Picture, Size, Translated, chunks, made
 from p2p.names import Names
 from p2p.pictures import Entry
@@ -66,7 +66,9 @@ def _store(folder: Path, view: View, one: Translated | Bad) -> Done | Bad:
         return one
     picture, x = one.picture, one.picture.members["x"]
     shown = view.shown(x[None])[0]
-    for kind, values in zip(KINDS, (shown, one.fake, picture.members.get("y")), strict=True):
+    y = picture.members.get("y")
+    target = None if y is None else to_uint8(view.target({"y": y[None]}))[0]
+    for kind, values in zip(KINDS, (shown, one.fake, target), strict=True):
         if values is not None:
             write_png(folder / kind / f"{picture.name}.png", values)
     return Done(picture.source, picture.name, picture.size, one.padded, one.l1)

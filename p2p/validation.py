@@ -9,7 +9,6 @@ from torchvision.utils import make_grid
 from p2p import dist
 from p2p.data.augment import sides
 from p2p.data.dataset import DataSet
-from p2p.data.reader import Batch
 from p2p.data.views import rgb, to_uint8
 from p2p.evaluate import constant_l1, evaluate
 from p2p.experiment import Experiment
@@ -40,12 +39,12 @@ class Validation:
     def figures(self, generators: Mapping[str, Generator], images: int) -> dict[str, float]:
         """Every metric of every generator as `val/METRIC`, of a second generator `val/NAME/METRIC`; the first time in a
         stage with the L1 that the best constant picture would have."""
+        batches = self.batches(dist.rank(), dist.world())
+        measured = evaluate(generators, batches, self.count, self.experiment.metrics, self.experiment.facing)
         found: dict[str, float] = {}
-        for at, (name, generator) in enumerate(generators.items()):
-            batches = (self.facing(name, batch) for batch in self.batches(dist.rank(), dist.world()))
+        for at, (name, figures) in enumerate(measured.items()):
             prefix = f"val/{name}/" if at else "val/"
-            measured = evaluate(generator, batches, self.count, self.experiment.metrics)
-            found |= {prefix + metric: value for metric, value in measured.items()}
+            found |= {prefix + metric: value for metric, value in figures.items()}
         if "L1" in self.experiment.metrics and (images == 0 or self._first(images)):
             found["val/L1 of the best constant"] = self.constant_l1()
         return found
@@ -59,14 +58,17 @@ class Validation:
     def constant_l1(self) -> float:
         """See `p2p.evaluate.constant_l1`; of the first validation pairs."""
         limit = self._fitting(CONSTANT_PAIRS, CONSTANT_PIXELS)
-        return constant_l1(batch["y"] for batch in self.batches(0, 1, limit=limit))
+        view = self.experiment.view
+        return constant_l1(to_uint8(view.target(batch)) for batch in self.batches(0, 1, limit=limit))
 
     def grid(self, name: str, generator: Generator) -> tuple[str, Tensor]:
         """What the columns are, and a row of each of the first pairs: x, G(x) and, where G should make it, y; uint8
         `[3,H,W]`."""
-        batch = self.facing(name, next(iter(self.batches(0, 1, limit=self._fitting(PICTURES, PIXELS)))))
-        columns = [generator.spec.view.shown(batch["x"]), to_uint8(generator.of(batch)).cpu()]
-        columns += [batch["y"]] * self.experiment.task.paired
+        first = next(iter(self.batches(0, 1, limit=self._fitting(PICTURES, PIXELS))))
+        batch, view = self.experiment.facing(name, first), generator.spec.view
+        columns = [view.shown(batch["x"]), to_uint8(generator.of(batch)).cpu()]
+        if self.experiment.task.paired:
+            columns.append(to_uint8(view.target(batch)))
         rows = [rgb(column[i]) for i in range(len(columns[0])) for column in columns]
         title = f"x, {name}(x), y" if self.experiment.task.paired else f"x, {name}(x)"
         return title, make_grid(rows, nrow=len(columns), padding=2, pad_value=255)
@@ -76,12 +78,6 @@ class Validation:
         count = min(limit, self.count) or self.count
         at_once = self._fitting(PICTURES, PIXELS) * world
         return self.experiment.validation(rank, world, min(count, at_once), self.warn).batches(0, count)
-
-    def facing(self, name: str, batch: Batch) -> Batch:
-        """A batch as a generator sees it: x and y change places for one that makes x of y."""
-        if not self.experiment.task.generators()[name].reverse:
-            return batch
-        return {**batch, "x": batch["y"], "y": batch["x"]}
 
     def _fitting(self, most: int, pixels: int) -> int:
         """How many pairs of this stage have so many pixels, at least 1."""

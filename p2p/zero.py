@@ -54,6 +54,9 @@ class ZeRO(Engine):
     def backward(self, loss: Tensor, *, last: bool = True) -> None:
         """As `Engine.backward`. Micro-batches before the last stay on their rank, in stage 2 too."""
         self.busy.start()
+        if self.offload and isinstance(self.net, nn.ModuleDict):
+            # The copy on the CPU keeps the gradients of the last turn of a network that this one leaves out.
+            loss = loss + sum((weight * 0).sum() for weight in self.parameters.values())
         if self.stage == 0:
             self.zero.set_gradient_accumulation_boundary(last)
         elif not last and not self.zero.inside_no_sync_ctxt:
@@ -64,6 +67,10 @@ class ZeRO(Engine):
 
     def step(self, *, measure: bool = False) -> Tensor | None:
         """As `Engine.step`."""
+        if not self.stage:  # the others take what is missing for 0 themselves
+            for parameter in self.parameters.values():
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
         norm = self._norm() if measure and not self.stage else None
         self.zero.step()
         return torch.as_tensor(self.zero.get_global_grad_norm()) if measure and self.stage else norm

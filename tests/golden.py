@@ -2,7 +2,7 @@
 
 Both train the same small runs by their own command lines, on this machine, in this virtual environment, from shards
 that REV has packed. Of every checkpoint all weights, moments and averages are compared bit by bit, then the figures
-that both have logged, and the pictures that both have translated.
+that REV has logged, and the pictures that it has translated.
 """
 
 import argparse
@@ -150,10 +150,12 @@ def differences(old: Path, new: Path) -> Iterator[str]:
                 yield f"{file}: {name} is missing {'here' if here is None else 'there'}"
             elif there.dtype != here.dtype or not torch.equal(there, here):
                 yield f"{file}: {name} differs"
+    if len(figures(old)) != len(figures(new)):
+        yield f"{len(figures(old))} lines of figures there, {len(figures(new))} here"
     for line, (there, here) in enumerate(zip(figures(old), figures(new), strict=False)):
-        for name in there.keys() & here.keys():
-            if not name.startswith(UNEQUAL) and abs(there[name] - here[name]) > 1e-12 * abs(there[name]):
-                yield f"line {line} of the figures: {name} {there[name]} there, {here[name]} here"
+        for name in (name for name in there if not name.startswith(UNEQUAL)):
+            if name not in here or abs(there[name] - here[name]) > 1e-12 * abs(there[name]):
+                yield f"line {line} of the figures: {name} {there[name]} there, {here.get(name)} here"
 
 
 def tensors(file: Path) -> dict[str, torch.Tensor]:

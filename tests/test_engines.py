@@ -165,7 +165,24 @@ def play_one(engine, case):
 
 
 def play_all(engines, cases):
-    return {(e, c): play_one(e, case) for c, case in cases.items() for e in engines}
+    played = {(e, c): play_one(e, case) for c, case in cases.items() for e in engines}
+    return played | {(e, IN_PART): play_in_part(make_engine(e)) for e in engines if e in (*ENGINES, "exact")}
+
+
+IN_PART = "a turn of one of two networks"
+
+
+def play_in_part(make, **settings):
+    """Two networks with one optimiser, and turns whose losses reach one of them alone; returns their weights."""
+    torch.manual_seed(0)
+    engine = make(nn.ModuleDict({name: nn.Linear(2, 1) for name in "GH"}), lr=0.1, parts=[("G.",), ("H.",)], **settings)
+    nets, whole = engine.networks(), torch.rand(4, 2)
+    x = whole[list(rank_slice(0, 4, dist.rank(), dist.world()))]
+    for _ in range(3):
+        for name, goal in (("G", 5.0), ("H", -5.0)):
+            engine.backward((nets[name](x) - goal).square().mean() * len(x) / 4)
+            engine.step()
+    return {name: weight.detach().clone() for name, weight in engine.net.named_parameters()}
 
 
 ENGINES = ["ddp", "zero0", "zero1", "zero2", "zero1 offloaded", "zero2 offloaded"]
@@ -189,6 +206,18 @@ HALF = "half of "
 def on_two_ranks(tmp_path_factory):
     cases = CASES | {HALF + task: {"task": task, "steps": STEPS // 2} for task in GAMES}
     return run_ranks(2, play_all, ENGINES, cases, folder=tmp_path_factory.mktemp("engines"))
+
+
+@needs_deepspeed
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_turn_may_leave_out_networks_that_share_its_optimiser(engine, on_two_ranks):
+    """They have the gradient 0 in it, on every rank and in every engine alike."""
+    expected = play_in_part(Engine)
+    for rank in on_two_ranks:
+        for name, weight in rank[engine, IN_PART].items():
+            assert torch.allclose(weight, expected[name], atol=1e-6), name
+    exact = play_in_part(Engine, reduction="exact")
+    assert all(torch.allclose(weight, expected[name], atol=1e-5) for name, weight in exact.items())
 
 
 @needs_deepspeed

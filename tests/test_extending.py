@@ -156,14 +156,13 @@ def test_micro_batches_change_nothing():
 def test_both_generators_translate(generator, channels, trained, shard_folder, tmp_path):
     """G makes colours of a gray picture, H a gray one of the target's colours."""
     run, _ = trained
-    named = ["--generator", generator] if generator != "G" else []
-    script("translate", run, shard_folder / "val", "--out", tmp_path / "out", *named)
+    script("translate", run, shard_folder / "val", "--out", tmp_path / "out", "--generator", generator)
     rows = json.loads((tmp_path / "out" / "result.json").read_text())["translated"]
     assert len(rows) == 6
     assert all(0 < row["l1"] < 1 for row in rows)
     made = np.asarray(Image.open(tmp_path / "out" / "output" / f"{rows[0]['name']}.png"))
     assert made.shape == ((32, 32, 3) if channels == 3 else (32, 32))
-    G = p2p.load(run, name="" if generator == "G" else generator)
+    G = p2p.load(run, name=generator)
     given, expected = (Image.open(tmp_path / "out" / kind / f"{rows[0]['name']}.png") for kind in ("input", "output"))
     assert np.abs(np.asarray(G.picture(given), np.int16) - np.asarray(expected)).max() <= 1
 
@@ -276,6 +275,112 @@ class Keeping(p2p.Pix2Pix):
         return {}
 
 
+class Halfway(p2p.Pix2Pix):
+    """A task that is stored and cannot be read."""
+
+    def state(self):
+        return {"weight": torch.ones(1)}
+
+
+class Swapped(p2p.Pix2Pix):
+    """A task whose G gets more channels in training than in use."""
+
+    def networks(self, x, y):
+        return super().networks(x, y) | {"G": p2p.NetworkRole("G", x + 1, y)}
+
+
+class Twice(p2p.Pix2Pix):
+    """A task with one name for two networks."""
+
+    def frozen(self):
+        return {"D": nn.Conv2d(1, 1, 1)}
+
+
+class Flattened(p2p.Pix2Pix):
+    """A task that names what shares an optimiser, and not in groups."""
+
+    def shared(self):
+        return ("G", "D")
+
+
+class Listed(p2p.Pix2Pix):
+    """A task whose networks are no roles."""
+
+    def networks(self, x, y):
+        return {"G": ("G", x, y)}
+
+
+class Blind(Silent):
+    """A generator that takes no keys."""
+
+    size = 1
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+class Single(nn.Module):
+    """A generator of as many channels as it sees."""
+
+    size = 1
+
+    def __init__(self, channels: int):
+        super().__init__()
+
+
+class Normed(Silent):
+    """A generator with a norm of torch's own."""
+
+    size = 1
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__(c_in, c_out)
+        self.norm = nn.BatchNorm2d(c_out)
+
+
+class Untyped(Silent):
+    """A generator with a setting of any type."""
+
+    size = 1
+
+    def __init__(self, c_in: int, c_out: int, *, width=4):
+        super().__init__(c_in, c_out)
+
+
+@dataclass(frozen=True)
+class Wide(p2p.View):
+    """A view that promises other channels than it makes."""
+
+    def channels(self, x, y):
+        return x + 1, y
+
+
+@dataclass(frozen=True)
+class Sparse(p2p.View):
+    """A view that needs what no shard has."""
+
+    members = frozenset(["x", "depth"])
+
+
+@dataclass(frozen=True)
+class Gray(p2p.View):
+    """A view whose pictures are not like their targets."""
+
+    def decode(self, y, x):
+        return y[:, :1]
+
+
+class Forgotten(p2p.View):
+    """A view with a setting that is not stored."""
+
+    def __init__(self, classes: int, boundaries: bool, *, gamma: float = 1.0):
+        super().__init__(classes, boundaries)
+        object.__setattr__(self, "gamma", gamma)
+
+    def __eq__(self, other):
+        return self.gamma == other.gamma
+
+
 class Depths(p2p.Pix2Pix):
     """A task that reads what no shard has."""
 
@@ -295,6 +400,28 @@ class Depths(p2p.Pix2Pix):
         (p2p.TASKS, Elsewhere, {"task": {"name": "piece"}}, "piece has Q in section Q; use G, D, E"),
         (p2p.TASKS, Sharing, {"task": {"name": "piece"}}, "piece shares or keeps F, and its networks are G, D"),
         (p2p.TASKS, Keeping, {"task": {"name": "piece"}}, "piece keeps no generator"),
+        (p2p.TASKS, Halfway, {"task": {"name": "piece"}}, "task.name: piece lacks load"),
+        (p2p.TASKS, Swapped, {"task": {"name": "piece"}}, "piece keeps G of 4 -> 3 channels; in use it gets 3"),
+        (p2p.TASKS, Twice, {"task": {"name": "piece"}}, "piece has D both trained and frozen"),
+        (p2p.TASKS, Flattened, {"task": {"name": "piece"}}, "piece shares optimisers of ['G', 'D']; give lists"),
+        (p2p.TASKS, Listed, {"task": {"name": "piece"}}, "task.name: piece fails (AttributeError"),
+        (p2p.NETWORKS["G"], Blind, {"G": {"name": "piece"}}, "G: does not take pictures of data.crop 32 pixels"),
+        (p2p.NETWORKS["G"], Single, {"G": {"name": "piece"}}, "G.name: piece cannot be called with (channels in"),
+        (p2p.NETWORKS["G"], Normed, {"G": {"name": "piece"}}, "Normed has norm, whose statistics depend on ranks"),
+        (p2p.NETWORKS["G"], Untyped, {"G": {"name": "piece"}}, "G.width: has no type in the signature"),
+        (p2p.VIEWS, Wide, {"view": {"name": "piece"}}, "piece encodes (3, 3) channels, and says that they are (4, 3)"),
+        (p2p.VIEWS, Sparse, {"view": {"name": "piece"}}, "view.name: piece needs depth, and"),
+        (p2p.VIEWS, Gray, {"view": {"name": "piece"}}, "piece decodes to (1, 1, 8, 8), and its target is (1, 3, 8, 8)"),
+        (
+            p2p.VIEWS,
+            Forgotten,
+            {"view": {"name": "piece", "gamma": 2.0}},
+            "view.name: piece cannot be stored with a generator",
+        ),
+        (p2p.METRICS, print, {"validation": {"metrics": ["piece"]}}, "piece is no metric; make it a p2p.Metric"),
+        (p2p.METRICS, p2p.Metric(lambda fake, real: 1.0), {"validation": {"metrics": ["piece"]}}, "gives float"),
+        (p2p.METRICS, p2p.Metric(lambda fake, real: fake @ 3), {"validation": {"metrics": ["piece"]}}, "piece on pict"),
+        (p2p.METRICS, None, {"validation": {"metrics": ["PSNR"]}, "data": {"val": ""}}, "nothing to measure on"),
         (
             p2p.TASKS,
             Unpaired,
@@ -317,9 +444,11 @@ class Depths(p2p.Pix2Pix):
 def test_what_lacks_a_part_is_named_before_anything_starts(
     registry, piece, settings, says, shard_folder, tmp_path, capsys, monkeypatch
 ):
-    if piece:
+    if piece is not None:
         monkeypatch.setitem(registry, "piece", piece)
-    config = settings_file(tmp_path, small_tree(shard_folder) | settings)
+    small = small_tree(shard_folder)
+    both = {name: small[name] | value if name == "data" else value for name, value in settings.items()}
+    config = settings_file(tmp_path, small | both)
     assert says in refused(config, tmp_path / "run", capsys)
 
 
@@ -344,11 +473,15 @@ def test_a_state_that_does_not_fit_is_named(what, trained, shard_folder, tmp_pat
                 return super().state() | {"weight": torch.ones(1)}
 
         monkeypatch.setitem(p2p.TASKS, "cycle", Adaptive)
-        says = "holds no weight, which task cycle remembers"
+        says = "what task cycle remembers does not fit (weight is missing there)"
     elif what == "too much":
         sets, says = ["--set", "task.remembered=3"], "task.remembered: 3 pictures, and there are 6"
     else:
-        monkeypatch.setattr(mine.Cycle, "load", p2p.Task.load)
+
+        class Forgetful(mine.Cycle):
+            state, load = p2p.Task.state, p2p.Task.load
+
+        monkeypatch.setitem(p2p.TASKS, "cycle", Forgetful)
         says = "this task remembers nothing, and the checkpoint holds pool"
     assert train(["--config", str(config), "--run", str(tmp_path / "run"), *sets]) == 2
     said = capsys.readouterr().err
@@ -389,14 +522,63 @@ def test_every_game_is_played_to_its_end():
     assert ended == [["0"], ["1"], ["2"]]
 
 
-def test_a_turn_of_what_does_not_learn_is_named():
+@pytest.mark.parametrize(
+    ("turn", "says"),
+    [
+        (lambda G, loss: (G.net, {"loss": loss}, {}), "a turn is of Small, which no optimiser updates; yield one of"),
+        (lambda G, loss: (G, {"loss": loss}), r"a turn is \(one of `nets`, losses by name, figures by name\)"),
+        (lambda G, loss: (G, {}, {}), "a turn of G has no losses"),
+        (lambda G, loss: (G, {"loss": loss}, {"half": 0.5}), "half is float; losses and figures are tensors of one"),
+        (lambda G, loss: (G, {"loss": torch.ones(2) * loss}, {}), "loss is Tensor; losses and figures are tensors of"),
+    ],
+)
+def test_what_is_no_turn_is_named(turn, says):
     class Wrong:
         def turns(self, batch, nets):
-            yield nets["G"].net, {"loss": nets["G"](batch["x"], None).mean()}, {}
+            yield turn(nets["G"], nets["G"](batch["x"], None).mean())
 
     batch = {"x": torch.rand(1, 1, 4, 4), "y": torch.rand(1, 1, 4, 4)}
-    with pytest.raises(ValueError, match="a turn is of Small, which no optimiser updates; yield one of `nets`"):
+    with pytest.raises(ValueError, match=says):
         p2p.train(Wrong(), {"G": p2p.Engine(mine.Small(1, 1))}, [batch], total=1)
+
+
+def test_the_same_turn_of_two_micro_batches_is_of_one_network():
+    class Mixed:
+        def turns(self, batch, nets):
+            net = nets["G" if batch["keys"] == ["0"] else "H"]
+            yield net, {"loss": net(batch["x"], None).mean()}, {}
+
+    nets = {name: p2p.Engine(mine.Small(1, 1)) for name in "GH"}
+    batch = {"x": torch.rand(2, 1, 4, 4), "y": torch.rand(2, 1, 4, 4)}
+    with pytest.raises(ValueError, match="turn 0 of micro-batches 0 and 1 update different networks"):
+        p2p.train(Mixed(), nets, [batch], total=2, micro=1)
+
+
+def test_what_a_task_remembers_begins_anew_with_a_stage(shard_folder, tmp_path):
+    """A pool of pictures of 16 pixels is no pool of the stage of 32; also where the run goes on between the two."""
+    settings = tree(
+        shard_folder,
+        G={"name": "local", "width": 2, "downs": 1, "blocks": 1, "local_blocks": 1},
+        coarse=[{"name": "constant", "epochs": 0.5}],
+        schedule={"name": "constant", "epochs": 0.5},
+        every={"save": 12, "keep": 9, "validate": 0, "pictures": 0},
+    )
+    config = settings_file(tmp_path, settings)
+    assert train(["--config", str(config), "--run", str(tmp_path / "run")]) == 0
+    pools = [load_file(checkpoint.folder(tmp_path / "run", at) / "task.safetensors")["pool"] for at in (12, 24)]
+    assert [pool.shape for pool in pools] == [(6, 2, 16, 16), (6, 2, 32, 32)]
+    shutil.copytree(checkpoint.folder(tmp_path / "run", 12), checkpoint.folder(tmp_path / "again", 12))
+    assert train(["--config", str(config), "--run", str(tmp_path / "again")]) == 0
+    again = load_file(checkpoint.folder(tmp_path / "again", 24) / "task.safetensors")["pool"]
+    assert torch.equal(again, pools[1])
+
+
+def test_the_first_generator_has_a_name_too(trained):
+    run, _ = trained
+    by_name, first = p2p.load(run, name="G"), p2p.load(run)
+    assert by_name.spec == first.spec
+    assert by_name.spec.kept_as == "G"
+    assert p2p.load(run, name="H").spec.kept_as == "H"
 
 
 def test_the_contract_is_all_that_is_asked_of_a_task(shard_folder, tmp_path, monkeypatch):

@@ -9,12 +9,13 @@ from safetensors.torch import save_file
 from tests.golden import differences
 
 
-def run_folder(folder, weights, figure=0.5):
+def run_folder(folder, weights, figure=0.5, more=()):
     """What the comparison reads of a run."""
     checkpoint = folder / "checkpoints" / "000000000012"
     checkpoint.mkdir(parents=True)
     save_file(weights, checkpoint / "G.safetensors")
-    (folder / "scalars.jsonl").write_text(json.dumps({"images": 12, "G/l1": figure, "time": id(folder)}) + "\n")
+    lines = [{"images": 12, "G/l1": figure, "time": id(folder)}, *more]
+    (folder / "scalars.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
 
@@ -37,6 +38,14 @@ def test_one_bit_is_a_difference(weights, figure, said, tmp_path):
     found = list(differences(old, run_folder(tmp_path / "new", weights, figure)))
     assert len(found) == 1
     assert found[0].endswith(said)
+
+
+def test_a_lost_line_and_a_lost_figure_are_differences(tmp_path):
+    one = {"net/w": torch.ones(3)}
+    old = run_folder(tmp_path / "old", one, more=[{"images": 24, "G/l1": 0.1}])
+    assert any("2 lines of figures there, 1 here" in line for line in differences(old, run_folder(tmp_path / "a", one)))
+    new = run_folder(tmp_path / "b", one, more=[{"images": 24}])
+    assert list(differences(old, new)) == ["line 1 of the figures: G/l1 0.1 there, None here"]
 
 
 def test_a_run_that_wrote_nothing_is_a_difference(tmp_path):

@@ -20,8 +20,8 @@ from p2p import checkpoint
 
 ROOT = Path(__file__).parents[1]
 OLD = Path("tests/data/revision_9011770")
-CLOSE = 2e-3
-"""Of weights and moments on another machine: some steps of the learning rate, 2e-4."""
+CLOSE = 0.2
+"""Of all that a file's tensors have changed since the middle, on another machine."""
 
 
 def machine():
@@ -32,16 +32,26 @@ def machine():
     return {"torch": torch.__version__.partition("+")[0], **{name: facts.get(name, "") for name in names}}
 
 
-def assert_same(found, expected, where):
-    """Equal bits on the machine that wrote `expected`, elsewhere close."""
+def assert_same(found, expected, before, where):
+    """Equal bits on the machine that wrote `expected`, elsewhere close beside what has changed since `before`."""
     assert found.keys() == expected.keys(), where
-    exact = machine() == json.loads((OLD / "machine.json").read_text())
-    for name, tensor in expected.items():
-        error = f"{where}: {name} differs"
-        if exact:
-            assert torch.equal(found[name], tensor), error
-        else:
-            assert torch.allclose(found[name].double(), tensor.double(), rtol=0.05, atol=CLOSE), error
+    if machine() == json.loads((OLD / "machine.json").read_text()):
+        for name, tensor in expected.items():
+            assert torch.equal(found[name], tensor), f"{where}: {name} differs"
+    else:
+        assert apart(found, expected) < CLOSE * apart(before, expected), where
+
+
+def apart(some, others):
+    """How far the weights of two files are from each other, as one vector."""
+    weights = [name for name in others if not name.startswith("adam/") and name in some]
+    return sum((some[name].double() - others[name].double()).square().sum().item() for name in weights) ** 0.5
+
+
+def test_weights_on_another_machine_are_held_against_what_has_changed():
+    middle, end = ({"net/w": torch.full((3,), value)} for value in (1.0, 2.0))
+    assert apart(middle, end) == pytest.approx(3**0.5)
+    assert apart(end, end) == 0
 
 
 @pytest.mark.parametrize("name", ["pix2pix", "pix2pixhd"])
@@ -54,7 +64,8 @@ def test_a_run_goes_on_to_the_same_weights(name, tmp_path, monkeypatch, capsys):
     newest = checkpoint.newest(tmp_path / "run")
     assert newest.name == f"{48:012d}"
     for file in sorted((OLD / name / "end").glob("*.safetensors")):
-        assert_same(load_file(newest / file.name), load_file(file), file.name)
+        before = load_file(OLD / name / "middle" / "checkpoints" / f"{24:012d}" / file.name)
+        assert_same(load_file(newest / file.name), load_file(file), before, file.name)
 
 
 @pytest.mark.parametrize(

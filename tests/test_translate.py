@@ -215,7 +215,7 @@ def test_a_shard_set_knows_its_sides(tmp_path: Path, G: Generator, shard_set: Pa
         assert torch.equal(opened(tmp_path / f"out/output/{key}.png"), expected(G, x))
     assert sorted(key for key, _ in samples) == [f"sub/{n}" for n in range(5)]
     batch = {name: torch.stack([sides[at] for _, sides in samples]) for at, name in enumerate("xy")}
-    whole = evaluate(G, [{**batch, "keys": samples, "position": 0}], len(samples), METRICS)
+    whole = evaluate({"G": G}, [{**batch, "keys": samples, "position": 0}], len(samples), METRICS)["G"]
     told = [row["l1"] for row in result(tmp_path / "out")["translated"]]
     assert np.mean(told) == pytest.approx(whole["L1"], abs=1e-6)
 

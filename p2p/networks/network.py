@@ -12,13 +12,15 @@ class GeneratorNetwork(Protocol):
     """G: an `nn.Module` with a `size`. Its constructor takes channels in and out, then keyword-only settings.
 
     What may be left out: `least` (as `size`), `parts` (all weights begin to learn together), `coarser` (none is trained
-    before it). Inner modules that are `p2p.networks.blocks.Segment`s can forget their activations.
+    before it), `noisy` (False). Inner modules that are `p2p.networks.blocks.Segment`s can forget their activations.
     """
 
     size: int
     """Sides of x are padded to multiples of it before it is called; 1: any side will do."""
     least: int
     """The shortest side, pixels."""
+    noisy: bool
+    """Whether it draws from the keys z itself."""
 
     def forward(self, x: Tensor, z: Tensor | None) -> Tensor:
         """`x` float `[N,C,H,W]`, `z` int64 `[N]` (random keys; None: no noise) -> `[N,C',H,W]`."""
@@ -50,7 +52,8 @@ class DiscriminatorNetwork(Protocol):
 
 class EncoderNetwork(Protocol):
     """E: an `nn.Module` with a `size` and perhaps a `least`, see `GeneratorNetwork`. Its constructor takes channels in
-    and out, then keyword-only settings."""
+    and out, then keyword-only settings. In use `maps` is called and averaged over each instance by
+    `p2p.networks.encoder.pooled`, so `forward` must be just that."""
 
     size: int
 
@@ -93,6 +96,16 @@ def parts(net: nn.Module) -> list[tuple[str, ...]]:
     if isinstance(net, nn.ModuleDict):
         return [_within(name, part) for name, one in net.items() for part in parts(one)]
     return list(net.parts()) if hasattr(net, "parts") else [("",)]  # type: ignore[operator]
+
+
+def is_in_parts(network: type) -> bool:
+    """Whether the weights of networks of a class can begin to learn at different times."""
+    return hasattr(network, "parts")
+
+
+def has_coarser(network: type) -> bool:
+    """Whether there is a network to begin with before one of this class."""
+    return hasattr(network, "coarser")
 
 
 def newest_part(net: nn.Module) -> tuple[str, ...]:

@@ -112,6 +112,13 @@ def grouped_norms(net: nn.Module) -> list[GroupedBatchNorm]:
     return [module for module in net.modules() if isinstance(module, GroupedBatchNorm)]
 
 
+def batch_norms(net: nn.Module) -> list[str]:
+    """Names of torch's own batch norms in `net`: their statistics are of whatever shares a forward, their averages of
+    one rank."""
+    kind = nn.modules.batchnorm._BatchNorm
+    return [name for name, m in net.named_modules() if isinstance(m, kind) and not isinstance(m, SyncNorm)]
+
+
 def is_synced(net: nn.Module) -> bool:
     """Whether a norm of `net` has the statistics of the whole batch of all ranks."""
     return any(isinstance(module, SyncNorm) for module in net.modules())

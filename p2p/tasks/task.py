@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 Turn = tuple[Any, dict[str, Tensor], dict[str, Tensor]]
-"""The network to update, with all that share its optimiser; losses, whose sum is minimised; figures that are only
-logged."""
+"""The network to update, with all that share its optimiser; losses, at least one, whose sum is minimised; figures that
+are only logged. Each is a tensor of one number, by name."""
 
 
 class NetworkRole(NamedTuple):
@@ -27,9 +27,10 @@ class KeptGenerator(NamedTuple):
     """A generator that is stored for use, validated and shown."""
 
     network: str
-    """Name of the generator among the task's networks."""
+    """Name of the generator among the task's networks, of section G. In use it is called with x alone, or with x and
+    the features of its encoder as further channels; the task is not asked."""
     encoder: str = ""
-    """Name of the network that tells it the features of each instance of y; empty: there is none."""
+    """Name of the network, of section E, that tells it the features of each instance of y; empty: there is none."""
     reverse: bool = False
     """It makes x from y."""
 
@@ -77,8 +78,8 @@ class Task(ABC):
         """
 
     def shared(self) -> Sequence[Sequence[str]]:
-        """Names of the networks that share an optimiser, which is called as the first of them; every other network has
-        its own."""
+        """Groups of names of networks that share an optimiser, which is called as the first of them in `networks`;
+        every other network has its own. What no loss of a turn depends on gets the gradient 0 in it."""
         return ()
 
     def generators(self) -> dict[str, KeptGenerator]:
@@ -116,17 +117,26 @@ class Task(ABC):
         return True
 
     def state(self) -> dict[str, Tensor]:
-        """What the task remembers from step to step, the same on every rank; it is stored with each checkpoint."""
+        """What the task remembers from step to step, tensors by name, the same on every rank; it is stored with each
+        checkpoint. Who has it needs `load`, too."""
         return {}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` returned when the checkpoint was written, so that the run goes on exactly.
+        """Take over what `state` returned when the checkpoint was written, so that the run goes on exactly; tensors are
+        on the run's device. Called before each stage of a run: with nothing where it begins, since pictures of a later
+        stage are larger, and the task then remembers nothing.
 
         Raises:
             ValueError: it does not fit.
         """
         if state:
             raise ValueError(f"this task remembers nothing, and the checkpoint holds {', '.join(sorted(state))}")
+
+
+def half_of_a_state(task: Any) -> str:
+    """Which of `state` and `load` a class has not, where it has the other; empty where it has both or none."""
+    own = [name for name in ("state", "load") if getattr(task, name) is not getattr(Task, name)]
+    return {"state": "load", "load": "state"}[own[0]] if len(own) == 1 else ""
 
 
 def missing_parts(task: Any) -> list[str]:
