@@ -84,7 +84,8 @@ def task(experiment: Experiment) -> None:
     chosen, train = experiment.task, experiment.train
     channels, crop = experiment.view.channels(*train.channels), sides(experiment.config.data.crop)
     groups = {name: 0 if is_synced(net) else shared_images(net) for name, net in experiment.shapes.items()}
-    chosen.check(TaskInputs(train.folder, train.members, channels, crop, groups))
+    with own_code(f"task.name: {experiment.config.task.name}, check()"):
+        chosen.check(TaskInputs(train.folder, train.members, channels, crop, groups))
     if missing := sorted(chosen.members - train.members):
         raise ValueError(
             f"task.name: {experiment.config.task.name} reads {' and '.join(missing)} of each sample, and"
