@@ -22,6 +22,9 @@ import p2p
 from launch import translate
 from launch.train import main as train
 from p2p import checkpoint
+from p2p.data.samples import Keep
+from p2p.data.shardset import ShardSet
+from p2p.data.stores import STORES, Local
 from tests.conftest import small_tree
 
 ROOT = Path(__file__).parents[1]
@@ -185,6 +188,22 @@ def test_the_loop_by_itself_plays_the_task():
     assert p2p.train(task, nets, batches, total=6) == 6
     assert len(task.state()["pool"]) == 4
     assert not any(torch.equal(a, b) for a, b in zip(before, pair.net.parameters(), strict=True))
+
+
+def test_a_store_of_ones_own_is_a_class_by_its_scheme(shard_folder, tmp_path, monkeypatch):
+    class Upside(Local):
+        """A folder by its name from behind."""
+
+        def __init__(self, url, report):
+            super().__init__(url.removeprefix("upside://")[::-1])
+
+    monkeypatch.setitem(STORES, "upside", Upside)
+    folder = str(shard_folder / "train")
+    found, expected = ShardSet(f"upside://{folder[::-1]}", keep=Keep(str(tmp_path))), ShardSet(folder)
+    for place in ((0, 0), (3, 2)):
+        (key, members), (other, its) = found.read(*place), expected.read(*place)
+        assert key == other
+        assert all(torch.equal(members[name], its[name]) for name in "xy")
 
 
 # What is said of a piece that lacks a part
