@@ -140,7 +140,7 @@ class Ema:
 
 
 @settings
-class Validation:
+class ValidationSettings:
     """What is measured on the validation pairs; see `p2p.metrics`."""
 
     metrics: tuple[str, ...] = ()
@@ -197,7 +197,7 @@ class Config:
     engine: Engine = Engine()
     ema: Ema = Ema()
     inference: Inference = Inference()
-    validation: Validation = Validation()
+    validation: ValidationSettings = ValidationSettings()
     every: Every = Every()
 
 

@@ -215,7 +215,7 @@ def frozen(experiment: Experiment) -> None:
         raise ValueError(f"task.name: {name} has {both[0]} both trained and frozen; give one another name")
 
 
-def validation(settings: conf.Validation, task: Task, *, measured: bool) -> None:
+def validation(settings: conf.ValidationSettings, task: Task, *, measured: bool) -> None:
     """The metrics exist, and there is what they compare; `measured`: there are validation shards.
 
     Raises:

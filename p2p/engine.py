@@ -104,12 +104,22 @@ class Engine(Forward):
 
     def step(self, *, measure: bool = False) -> Tensor | None:
         """Update the weights and clear the gradients; returns the gradient's norm where it is asked for. A weight that
-        no loss of the turn depends on has the gradient 0."""
+        no loss of the turn depends on has the gradient 0.
+
+        Raises:
+            ValueError: on several ranks, a network that is alone with its optimiser has such a weight.
+        """
         if self.exact:
             self.exact.reduce()
-        for parameter in self.parameters.values():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+        missing = [name for name, parameter in self.parameters.items() if parameter.grad is None]
+        if missing and self.ddp is not None and not isinstance(self.net, nn.ModuleDict):
+            # DDP was still waiting for it when the backward ended, and has reduced less than it should.
+            raise ValueError(
+                f"{type(self.net).__name__}: no loss of the turn depends on its weight {missing[0]}, which several"
+                " ranks cannot sum up; leave the weight out, or have each turn use it"
+            )
+        for name in missing:
+            self.parameters[name].grad = torch.zeros_like(self.parameters[name])
         norm = self._norm() if measure else None
         for name, parameter in self.parameters.items():
             grad, parameter.grad = parameter.grad, None

@@ -177,3 +177,34 @@ def test_compiled_networks_learn_as_eager_ones():
     eager, _ = play("instance", 1, micro=0, dtype=torch.float32)
     compiled, _ = play("instance", 1, micro=0, dtype=torch.float32, compiled=True)
     assert_same(eager, compiled, tolerance=1e-4)
+
+
+class HalfUsed(torch.nn.Module):
+    """A network with a weight that its answer does not depend on."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.idle = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+
+    def forward(self, x):
+        return x * self.used
+
+
+def step_half_used():
+    """What a step says, and the weights after it."""
+    engine = Engine(HalfUsed(), lr=0.1)
+    engine.backward(engine(torch.ones(1, 1)).mean() / dist.joined())
+    try:
+        engine.step()
+    except ValueError as error:
+        return str(error), [float(p) for p in engine.net.parameters()]
+    return "", [float(p) for p in engine.net.parameters()]
+
+
+def test_a_weight_without_a_gradient_is_never_left_out_of_a_sum_in_silence(tmp_path):
+    """Alone its gradient is 0; on two ranks, where DDP would wait for it and sum nothing, it is named."""
+    said, weights = step_half_used()
+    assert (said, weights) == ("", [pytest.approx(0.9), 1.0])
+    for said, weights in run_ranks(2, step_half_used, folder=tmp_path):
+        assert "HalfUsed: no loss of the turn depends on its weight idle" in said
+        assert weights == [1.0, 1.0]
