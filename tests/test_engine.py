@@ -197,8 +197,8 @@ def step_half_used():
     try:
         engine.step()
     except ValueError as error:
-        return str(error), [float(p) for p in engine.net.parameters()]
-    return "", [float(p) for p in engine.net.parameters()]
+        return str(error), [p.item() for p in engine.net.parameters()]
+    return "", [p.item() for p in engine.net.parameters()]
 
 
 def test_a_weight_without_a_gradient_is_never_left_out_of_a_sum_in_silence(tmp_path):
